@@ -12,7 +12,8 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 score: .venv/.score-stamp ## Score the example reviews into runs/reviews.scored.parquet
-	.venv/bin/rayft score examples/reviews.parquet --output runs/reviews.scored.parquet --overwrite
+	@rm -rf runs/reviews.scored.parquet runs/reviews.scored.parquet.rayft
+	.venv/bin/rayft score examples/reviews.parquet --output runs/reviews.scored.parquet
 
 test: lint ## Lint, then run the test suite
 	.venv/bin/python -m pytest

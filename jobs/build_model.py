@@ -105,6 +105,7 @@ def save(model: PreTrainedModel, tokenizer: Tokenizer, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     weights = {name: t.detach().to(torch.float16).contiguous() for name, t in model.state_dict().items()}
     save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    (out / "model.safetensors").chmod(0o644)  # safetensors writes it for the owner alone
     config = model.config.to_dict()
     config |= {
         "architectures": ["DistilBertForSequenceClassification"],

@@ -25,11 +25,12 @@ the rest is complete, 2 when it refused before any work, 3 when it stopped and t
 def reference() -> str:
     """Return the page: the help of every command at a width of 100."""
     parts = [_HEAD]
+    top = click.Context(group, info_name="rayft", terminal_width=100, **group.context_settings)
     for name in COMMANDS:
-        command = group.get_command(click.Context(group), name)
+        command = group.get_command(top, name)
         if command is None:
             raise KeyError(name)
-        with click.Context(command, info_name=f"rayft {name}", terminal_width=100, max_content_width=100) as context:
+        with click.Context(command, parent=top, info_name=name) as context:
             parts.append(f"## rayft {name}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
     return "\n".join(parts)
 

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rayft.config import ScoreConfig
 
+if TYPE_CHECKING:
+    from rayft.data.storage import Location
+
 
 def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     return None if value is None else tuple(name.strip() for name in value.split(",") if name.strip())
+
+
+def _page(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Location | None:
+    """Return where the page goes, refused before any work if it cannot go there."""
+    if value is None:
+        return None
+    from rayft.data.storage import locate
+
+    location = locate(value)
+    if location.is_dir():
+        raise click.BadParameter(f"{value} is a folder; give the name of a file in it.")
+    return location
 
 
 @click.command()
@@ -50,8 +65,9 @@ def _names(_ctx: click.Context, _param: click.Parameter, value: str | None) -> t
 @click.option("--price-per-hour", type=click.FloatRange(0), metavar="DOLLARS", help="Report the cost at this price.")
 @click.option("--dry-run", is_flag=True, help="Show files, rows, time and cost; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--report-html", callback=_page, metavar="PATH", help="Also write the report as a page to look at.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-def command(as_json: bool, quiet: bool, dry_run: bool, **options: Any) -> int:
+def command(as_json: bool, quiet: bool, dry_run: bool, report_html: Location | None, **options: Any) -> int:
     """Score review files: labels, confidences and defect flags beside every row.
 
     INPUT is Parquet, CSV or JSONL: files, directories or globs, on disks or in object stores (s3://,
@@ -86,6 +102,10 @@ def command(as_json: bool, quiet: bool, dry_run: bool, **options: Any) -> int:
         click.echo(json.dumps(report))
     elif not quiet:
         show.report(report)
+    if report_html is not None:
+        from rayft.score.html import score_page
+
+        report_html.write_bytes(score_page(report).encode())
     for name, reason in report["files"]["failed"].items():
         if not as_json:
             click.echo(f"Failed: {name}: {reason}", err=True)

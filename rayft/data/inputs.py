@@ -99,10 +99,14 @@ def _named_file(location: Location) -> InputFile:
     suffix = suffix_of(location.name)
     if suffix:
         return InputFile(location, location.name, _SUFFIXES[suffix], info.size)
-    try:
+
+    def begins() -> bytes:
         with location.filesystem.open_input_stream(location.path, compression=None) as stream:
-            if stream.read(4) == b"PAR1":
-                return InputFile(location, location.name, "parquet", info.size)
+            return bytes(stream.read(4))
+
+    try:
+        if location.retrying(begins) == b"PAR1":
+            return InputFile(location, location.name, "parquet", info.size)
     except OSError as error:
         raise UsageError(f"Cannot read {location}: {error}") from error
     known = ", ".join(s for s in _SUFFIXES if not s.endswith(".gz"))
@@ -114,9 +118,14 @@ def _add_glob(listing: Listing, seen: set[tuple[str, bool]], location: Location,
     fixed = next(i for i, part in enumerate(parts) if _GLOB_CHARACTERS.search(part))
     root = location.at("/".join(parts[:fixed]) or "/")
     pattern = [part.replace("[^", "[!") for part in parts[fixed:]]
+    if pattern[-1] == "**":
+        pattern.append("*")
     prefix = root.path.rstrip("/") + "/"
-    deep = len(parts) - fixed > 1
-    matches = [info for info in root.listing(recursive=deep) if _matches(info.path[len(prefix) :].split("/"), pattern)]
+    matches = [
+        info
+        for info in root.listing(recursive=len(pattern) > 1)
+        if _matches(info.path[len(prefix) :].split("/"), pattern)
+    ]
     if not matches:
         raise UsageError(f"No file matches {location}.")
     files = [info for info in matches if info.type == fs.FileType.File]

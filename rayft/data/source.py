@@ -75,6 +75,10 @@ def parquet_identity(location: Location) -> Identity:
     Raises:
         InputError: it is missing or does not end as a Parquet file does.
     """
+    return location.retrying(lambda: _parquet_identity(location))
+
+
+def _parquet_identity(location: Location) -> Identity:
     try:
         with location.filesystem.open_input_file(location.path) as stream:
             size = stream.size()
@@ -101,13 +105,17 @@ def open_parquet(location: Location, identity: Identity | None = None) -> Source
         InputError: the file cannot be read; the message names it.
     """
     own_identity = parquet_identity(location)
+    return location.retrying(lambda: _open_parquet(location, identity or own_identity))
+
+
+def _open_parquet(location: Location, identity: Identity) -> Source:
     try:
         with location.filesystem.open_input_file(location.path) as stream, pq.ParquetFile(stream) as file:
             meta = file.metadata
             groups = tuple(meta.row_group(i).num_rows for i in range(meta.num_row_groups))
             total = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
             row_bytes = total / max(1, sum(groups))
-            return Source(location, identity or own_identity, groups, row_bytes, file.schema_arrow, meta.metadata or {})
+            return Source(location, identity, groups, row_bytes, file.schema_arrow, meta.metadata or {})
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"Cannot read {location}: {_first_line(error)}") from error
 
@@ -115,11 +123,26 @@ def open_parquet(location: Location, identity: Identity | None = None) -> Source
 def read_rows(source: Source, start: int, count: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """Yield rows [start, start + count) in order, in batches of a few megabytes.
 
-    Only the row groups that hold these rows are read, each once, a batch at a time.
+    Only the row groups that hold these rows are read, each once, a batch at a time. When an object
+    store breaks off, reading goes on behind the last batch.
 
     Raises:
         InputError: the file cannot be read, or holds other rows than its footer said.
     """
+    done = attempt = 0
+    while done < count:
+        try:
+            for batch in _read_rows(source, start + done, count - done, columns):
+                yield batch
+                done += batch.num_rows
+                attempt = 0
+            return
+        except InputError as error:
+            source.location.wait_or_raise(error, attempt)
+            attempt += 1
+
+
+def _read_rows(source: Source, start: int, count: int, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
     groups: list[int] = []
     first_row = skip = 0
     for number, rows in enumerate(source.row_groups):
@@ -138,6 +161,8 @@ def read_rows(source: Source, start: int, count: int, columns: Sequence[str] | N
             # Without pre_buffer a row group of any size is read in pieces, not whole.
             pq.ParquetFile(stream, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file,
         ):
+            if not file.schema_arrow.equals(source.schema):
+                raise InputError(f"{source.location} changed: it has other columns than when it was opened.")
             batches = file.iter_batches(
                 batch_size=batch_rows, row_groups=groups, columns=None if columns is None else list(columns)
             )

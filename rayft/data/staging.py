@@ -52,11 +52,11 @@ def stage(file: InputFile, folder: Location, infer_types: bool) -> Source:
     Raises:
         InputError: the file is not UTF-8, has rows of differing width, or a line that is not JSON.
     """
-    identity = content_identity(file.location)
+    identity = file.location.retrying(lambda: content_identity(file.location))
     target = folder / f"{identity.digest}{'.typed' if infer_types else ''}.{file.format}.staged"
     if not target.is_file():
         write = _stage_csv if file.format == "csv" else _stage_jsonl
-        write(file.location, target, infer_types)
+        file.location.retrying(lambda: write(file.location, target, infer_types))
     return open_parquet(target, identity)
 
 

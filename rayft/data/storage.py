@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
-import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 from pyarrow import fs
 
-from rayft.errors import StoppedError, UsageError
+from rayft.data import object_store
+from rayft.errors import InputError, StoppedError, UsageError
 
-_COPY_BYTES = 8 << 20
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,32 @@ class Location:
     def is_local(self) -> bool:
         return self.prefix == ""
 
+    def retrying(self, act: Callable[[], T]) -> T:
+        """Return what `act`, an operation on this location that may be repeated, returns.
+
+        In an object store it is tried again while the store is busy or out of reach.
+
+        Raises:
+            StoppedError: the store still does not answer.
+        """
+        return act() if self.is_local else object_store.retrying(str(self), act)
+
+    def wait_or_raise(self, error: InputError, attempt: int) -> None:
+        """Return when it is time to read on after `error`, met in attempt number `attempt` (from 0); or raise it.
+
+        Raises:
+            StoppedError: the object store still does not answer.
+        """
+        if self.is_local:
+            raise error
+        object_store.wait_or_raise(str(self), error, attempt)
+
+    def _do(self, act: Callable[[], T]) -> T:
+        with _store_errors(self):
+            return self.retrying(act)
+
     def info(self) -> fs.FileInfo:
-        return self.filesystem.get_file_info(self.path)
+        return self._do(lambda: self.filesystem.get_file_info(self.path))
 
     def is_file(self) -> bool:
         return bool(self.info().type == fs.FileType.File)
@@ -64,7 +89,7 @@ class Location:
     def listing(self, recursive: bool = False) -> list[fs.FileInfo]:
         """Return what is in the folder, sorted by path; nothing if it does not exist."""
         selector = fs.FileSelector(self.path, recursive=recursive, allow_not_found=True)
-        return sorted(self.filesystem.get_file_info(selector), key=lambda info: str(info.path))
+        return sorted(self._do(lambda: self.filesystem.get_file_info(selector)), key=lambda info: str(info.path))
 
     def at(self, path: str) -> Location:
         """Return another path on the same filesystem."""
@@ -72,22 +97,28 @@ class Location:
 
     def make_dir(self) -> None:
         with _disk_errors(self):
-            self.filesystem.create_dir(self.path, recursive=True)
+            self._do(lambda: self.filesystem.create_dir(self.path, recursive=True))
 
     def remove(self) -> None:
         """Remove the file or the folder with everything in it; missing is fine."""
         kind = self.info().type
-        if kind == fs.FileType.Directory:
-            self.filesystem.delete_dir(self.path)
-        elif kind == fs.FileType.File:
-            self.filesystem.delete_file(self.path)
+        with contextlib.suppress(FileNotFoundError):  # gone at a second attempt
+            if kind == fs.FileType.Directory:
+                self._do(lambda: self.filesystem.delete_dir(self.path))
+            elif kind == fs.FileType.File:
+                self._do(lambda: self.filesystem.delete_file(self.path))
 
     def read_bytes(self) -> bytes:
-        with self.filesystem.open_input_stream(self.path) as stream:
-            return cast(bytes, stream.read())
+        def read() -> bytes:
+            with self.filesystem.open_input_stream(self.path, compression=None) as stream:
+                return cast(bytes, stream.read())
+
+        return self._do(read)
 
     def write_bytes(self, data: bytes) -> None:
-        """Replace the file atomically."""
+        """Replace the file atomically; raises as `replacing` does."""
+        if not self.is_local:
+            return self._upload(io.BytesIO(data))
         with self.replacing() as stream:
             stream.write(data)
 
@@ -97,6 +128,10 @@ class Location:
 
         On a local filesystem: a temporary file beside it, fsync, `os.replace`. On an object store: a
         temporary local file, sent as one upload that appears when it is completed.
+
+        Raises:
+            UsageError: it may not be written.
+            StoppedError: there is no room, or the store does not answer.
         """
         if self.is_local:
             with _disk_errors(self), _replacing_local(Path(self.path)) as stream:
@@ -104,9 +139,11 @@ class Location:
             return
         with _disk_errors(self), tempfile.TemporaryFile(prefix="rayft-") as spool:
             yield cast(BinaryIO, spool)
-            spool.seek(0)
-            with self.filesystem.open_output_stream(self.path) as upload:
-                shutil.copyfileobj(spool, upload, _COPY_BYTES)
+            self._upload(cast(BinaryIO, spool))
+
+    def _upload(self, data: BinaryIO) -> None:
+        with _store_errors(self):
+            object_store.upload(self.filesystem, self.path, str(self), data)
 
 
 @contextlib.contextmanager
@@ -135,6 +172,19 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def _store_errors(location: Location) -> Iterator[None]:
+    """Turn what an object store refuses for good into an error that says what to do."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if location.is_local:
+            raise
+        raise object_store.refusal(str(location), error) from error
+
+
+@contextlib.contextmanager
 def _disk_errors(location: Location) -> Iterator[None]:
     """Turn 'no space left' and 'not allowed' into errors that say what to do."""
     try:
@@ -146,7 +196,7 @@ def _disk_errors(location: Location) -> Iterator[None]:
                 f"No space left while writing {location}. Nothing partial is visible. "
                 "Make room and run the same command again; it resumes."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
             raise UsageError(f"Cannot write {location}: {error.strerror or reason}.") from error
         raise
 
@@ -163,8 +213,4 @@ def locate(uri: str | Path) -> Location:
     scheme = text.split("://", 1)[0]
     if scheme == "file":
         return Location(fs.LocalFileSystem(), os.path.abspath(text[len("file://") :]))
-    try:
-        filesystem, path = fs.FileSystem.from_uri(text)
-    except (ValueError, OSError, NotImplementedError) as error:
-        raise UsageError(f"Cannot use {text}: {error}. Known: paths, s3://, gs://, abfs://.") from error
-    return Location(filesystem, path.rstrip("/"), f"{scheme}://")
+    return Location(*object_store.connect(text))

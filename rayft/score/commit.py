@@ -46,6 +46,12 @@ def read_span(folder: Location, span: Span) -> tuple[pa.Table, Stats]:
     return table, Stats.from_json(table.schema.metadata[_STATS_KEY])
 
 
+def read_span_stats(folder: Location, span: Span) -> Stats:
+    """Return the statistics of a committed span without decoding its columns."""
+    with pa.ipc.open_file(pa.BufferReader((folder / span.name).read_bytes())) as reader:
+        return Stats.from_json(reader.schema.metadata[_STATS_KEY])
+
+
 def finished_spans(folder: Location) -> set[Span]:
     """Return the spans committed in `folder`; half-written ones have other names."""
     return {Span.from_name(info.base_name) for info in folder.listing() if info.base_name.endswith(".arrow")}
@@ -80,13 +86,15 @@ def assemble(
             rows = 0
             pending: list[pa.RecordBatch] = []
             pending_rows = pending_bytes = 0
+            room = _DictionaryRoom(schema)
             for batch in _joined(plan, spans, list(appended), schema, merged):
+                full = pending_rows >= _ROW_GROUP_ROWS or pending_bytes >= _ROW_GROUP_BYTES
+                if (not room.takes(batch) or full) and pending:
+                    writer.write_table(pa.Table.from_batches(pending, schema), row_group_size=pending_rows)
+                    pending, pending_rows, pending_bytes = [], 0, 0
                 pending.append(batch)
                 pending_rows += batch.num_rows
                 pending_bytes += batch.nbytes
-                if pending_rows >= _ROW_GROUP_ROWS or pending_bytes >= _ROW_GROUP_BYTES:
-                    writer.write_table(pa.Table.from_batches(pending, schema), row_group_size=pending_rows)
-                    pending, pending_rows, pending_bytes = [], 0, 0
                 rows += batch.num_rows
             if pending:
                 writer.write_table(pa.Table.from_batches(pending, schema), row_group_size=pending_rows)
@@ -96,6 +104,29 @@ def assemble(
             raise AssertionError(f"{output}: {rows} rows written of {plan.rows}")
         _check_unchanged(source)
     return merged
+
+
+class _DictionaryRoom:
+    """Tells when a row group is full because of a dictionary column with small indices.
+
+    Readers rebuild one dictionary per row group. Row groups of the input that are put together may
+    have more distinct values than int8 or int16 can count, and nobody could read the output.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._values: dict[int, set[object]] = {}
+        self._most: dict[int, int] = {}
+        for i, kind in enumerate(schema.types):
+            if pa.types.is_dictionary(kind) and kind.index_type.bit_width < 32:
+                self._values[i] = set()
+                self._most[i] = 2 ** (kind.index_type.bit_width - pa.types.is_signed_integer(kind.index_type))
+
+    def takes(self, batch: pa.RecordBatch) -> bool:
+        """Return whether `batch` fits in the row group; if not, begin to count the next with it."""
+        new = {i: set(batch.column(i).dictionary.cast(pa.large_binary()).to_pylist()) for i in self._values}
+        fits = all(len(self._values[i] | values) <= self._most[i] for i, values in new.items())
+        self._values = {i: self._values[i] | values for i, values in new.items()} if fits else new
+        return fits
 
 
 def _joined(
@@ -137,6 +168,10 @@ def read_footer(location: Location) -> dict[str, Any] | None:
     Raises:
         InputError: the file is not Parquet.
     """
+    return location.retrying(lambda: _read_footer(location))
+
+
+def _read_footer(location: Location) -> dict[str, Any] | None:
     try:
         with location.filesystem.open_input_file(location.path) as stream:
             metadata = pq.read_metadata(stream).metadata or {}

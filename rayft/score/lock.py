@@ -10,9 +10,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rayft.data.storage import Location
-from rayft.errors import StoppedError
+from rayft.errors import RayftError, StoppedError
 from rayft.score.state import read_json, this_process, write_json
 
 #: A lease that was not renewed for this long is free. Renewed three times as often.
@@ -68,12 +69,20 @@ def _kernel_lock(lock: Location) -> Iterator[None]:
 @contextlib.contextmanager
 def _lease(lock: Location, say: Callable[[str], None]) -> Iterator[None]:
     me = uuid.uuid4().hex
-    waited = False
-    while (held := read_json(lock)) and (left := held["renewed"] + held["seconds"] - time.time()) > 0:
-        if not waited:
-            say(f"Another run holds {lock} (pid {held['pid']} on {held['host']}); waiting until its lease ends.")
-            first_renewal, waited = held["renewed"], True
-        if held["renewed"] != first_renewal:
+    first: dict[str, Any] | None = None
+    began = time.monotonic()
+    while held := read_json(lock):
+        # By this machine's clock alone if the other's is ahead of it.
+        left = min(held["renewed"] - time.time(), began - time.monotonic()) + held["seconds"]
+        if left <= 0:
+            break
+        if first is None:
+            first = held
+            say(
+                f"Another run holds {lock} (process {held['pid']} on {held['host']}); "
+                f"waiting up to {left:.0f} s to see whether it is still there."
+            )
+        if held != first:
             raise _held(lock, json.dumps(held))
         time.sleep(min(left, 2.0) + 0.1)
 
@@ -88,8 +97,9 @@ def _lease(lock: Location, say: Callable[[str], None]) -> Iterator[None]:
 
     def keep() -> None:
         while not ended.wait(LEASE_SECONDS / 3):
-            with contextlib.suppress(OSError):
-                renew()
+            with contextlib.suppress(OSError, RayftError):  # the run itself finds out whether the store is gone
+                if (now := read_json(lock)) is None or now["id"] == me:
+                    renew()
 
     keeper = threading.Thread(target=keep, daemon=True, name="rayft-lease")
     keeper.start()
@@ -98,7 +108,9 @@ def _lease(lock: Location, say: Callable[[str], None]) -> Iterator[None]:
     finally:
         ended.set()
         keeper.join()
-        lock.remove()
+        with contextlib.suppress(OSError, RayftError):  # a lease that stays ends by itself
+            if (now := read_json(lock)) and now["id"] == me:
+                lock.remove()
 
 
 def _held(lock: Location, holder: str) -> StoppedError:

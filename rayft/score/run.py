@@ -6,6 +6,7 @@ import contextlib
 import json
 import time
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from rayft.data.storage import Location
 from rayft.errors import UsageError
 from rayft.model.checkpoint import Checkpoint, load_checkpoint
 from rayft.score.cluster import wants_ray
-from rayft.score.commit import finished_spans, read_footer, read_span
+from rayft.score.commit import finished_spans, read_footer, read_span_stats
 from rayft.score.events import Event, FileDone, SpanDone
 from rayft.score.job import Job, Work
 from rayft.score.lock import writing
@@ -30,6 +31,7 @@ from rayft.score.stats import Stats
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 _PROGRESS_SECONDS = 2.0
+_THREADS = 32
 
 
 class Progress(Protocol):
@@ -121,7 +123,7 @@ def score(config: ScoreConfig, progress: Progress | None = None) -> dict[str, An
         job = make_job(config, checkpoint, output, state, plan)
         write_json(state.plan, plan_record(config, checkpoint, plan))
         meter.failed = {name: reason for name, (reason, _) in plan.failed.items()}
-        works = list(_missing_work(state, plan.files, meter.before))
+        works = list(missing_work(state, plan.files, meter.before))
         for file in plan.complete:
             meter.before.add(_stats_of(job.output_of(file)))
         rows = sum(file.rows for file in plan.files + plan.complete)
@@ -159,15 +161,16 @@ def make_job(config: ScoreConfig, checkpoint: Checkpoint, output: Location, stat
     )
 
 
-def _missing_work(state: State, files: list[FilePlan], before: Stats) -> Iterator[Work]:
+def missing_work(state: State, files: list[FilePlan], before: Stats) -> Iterator[Work]:
     """Yield each file with its spans that are not committed; add those that are to `before`."""
     started = {info.base_name for info in (state.folder / "spans").listing()}
-    for file in files:
-        done = finished_spans(state.spans(file.key)) if file.key in started else set()
-        for span in file.spans:
-            if span in done:
-                before.add(read_span(state.spans(file.key), span)[1])
-        yield Work(file, tuple(span for span in file.spans if span not in done))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for file in files:
+            folder = state.spans(file.key)
+            done = finished_spans(folder) if file.key in started else set()
+            for stats in pool.map(lambda span, at=folder: read_span_stats(at, span), done & set(file.spans)):
+                before.add(stats)
+            yield Work(file, tuple(span for span in file.spans if span not in done))
 
 
 def _stats_of(output: Location) -> Stats:
@@ -271,6 +274,7 @@ def _report(config: ScoreConfig, job: Job, plan: Plan, meter: Meter) -> dict[str
         "executor": meter.executor,
         "threads": job.threads,
         "batch_tokens": job.batch_tokens,
+        "max_length": job.max_length,
         "model": job.checkpoint.name,
         "model_digest": job.checkpoint.digest,
     }
