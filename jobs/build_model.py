@@ -262,7 +262,8 @@ Accuracy at {max_length} tokens with 95 % intervals (Wilson). Nothing was traine
 |---|---|---|---|
 {results}
 
-Validation accuracy while training (5 % of each source held out by a hash of the text; averaged weights):
+Validation accuracy while training (5 % of each source held out by a hash of the text; averaged weights). The
+IMDb part shares films with the training reviews, the test set shares none: expect less there.
 
 | step | training loss | {sources} |
 |---|---|{rule}|

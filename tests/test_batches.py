@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayft.text.batches import collate, length_sorted_batches, shuffled_batches
@@ -26,6 +26,7 @@ def check(lengths: np.ndarray, batches: list[np.ndarray], batch_tokens: int) -> 
         assert len(rows) == 1 or len(rows) * lengths[rows].max() <= batch_tokens
 
 
+@settings(deadline=None)
 @given(LENGTHS, BUDGETS)
 def test_each_row_once_within_the_budget(lengths: np.ndarray, batch_tokens: int) -> None:
     batches = list(length_sorted_batches(lengths, batch_tokens))
@@ -33,6 +34,7 @@ def test_each_row_once_within_the_budget(lengths: np.ndarray, batch_tokens: int)
     assert all(len(rows) for rows in batches)
 
 
+@settings(deadline=None)
 @given(LENGTHS, BUDGETS)
 def test_longest_first_and_as_full_as_the_budget_lets(lengths: np.ndarray, batch_tokens: int) -> None:
     batches = list(length_sorted_batches(lengths, batch_tokens))
@@ -60,6 +62,7 @@ def test_sorting_keeps_padding_small() -> None:
     assert padded(lengths, unsorted) / real > 1.5  # so the numbers above say something
 
 
+@settings(deadline=None)
 @given(SOME_LENGTHS, BUDGETS, st.integers(0, 5))
 def test_shuffled_each_row_once_within_the_budget(lengths: np.ndarray, batch_tokens: int, seed: int) -> None:
     check(lengths, shuffled_batches(lengths, batch_tokens, np.random.default_rng(seed)), batch_tokens)
@@ -81,6 +84,7 @@ def test_a_seed_gives_one_epoch_and_the_next_epoch_differs() -> None:
     assert means != sorted(means, reverse=True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=8), st.data())
 def test_collate_pads_on_the_right(texts: list[list[int]], data: st.DataObject) -> None:
     encoded = Encoded(

@@ -97,7 +97,7 @@ def test_numbers_of_thousands_of_digits_are_dropped() -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["a", "good ", "<", "<b ", "<!--", "<br />", "&", "&amp;", "&amp;lt;br&amp;gt;", "&#9", " ", "\x00", "好", "👍"],
+    ["a", "<b ", "<!--", "<br />", "&", "&amp;lt;br&amp;gt;", "&#9", "\x00 "],
 )
 def test_five_megabytes_in_one_text(unit: str) -> None:
     # A quadratic step would take hours; the timeout of the suite is the only clock here.

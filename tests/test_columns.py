@@ -66,7 +66,7 @@ def test_a_named_column_that_is_not_there_suggests_one() -> None:
         choose_columns(schema("id", "body_text", "Title"), "bodytext", None, False, "in.parquet")
     assert "in.parquet has no column 'bodytext'; it has: id, body_text, Title." in str(refused.value)
     assert "Did you mean 'body_text'?" in str(refused.value)
-    with pytest.raises(UsageError, match="no column 'titel'.*Did you mean 'title'.*--title-column"):
+    with pytest.raises(UsageError, match=r"no column 'titel'.*Did you mean 'title'.*--title-column"):
         choose_columns(schema("text", "title"), None, "titel", False, "in.parquet")
     with pytest.raises(UsageError, match="no column 'TEXT'"):  # names given are exact
         choose_columns(schema("text"), "TEXT", None, False, "in.parquet")
@@ -99,7 +99,7 @@ def test_columns_that_hold_no_text_are_no_candidates() -> None:
     assert (found.text, found.title) == ("body", None)
     with pytest.raises(UsageError, match=r"'text' of in\.parquet holds int64, not text.*--text-column"):
         choose_columns(columns, "text", None, False, "in.parquet")
-    with pytest.raises(UsageError, match="'title' of .* holds bool, not text.*--title-column"):
+    with pytest.raises(UsageError, match=r"'title' of .* holds bool, not text.*--title-column"):
         choose_columns(columns, None, "title", False, "in.parquet")
 
 
@@ -113,7 +113,7 @@ def test_two_columns_of_one_name_are_refused() -> None:
 def test_title_options_that_contradict() -> None:
     with pytest.raises(UsageError, match="exclude each other"):
         choose_columns(schema("text", "title"), None, "title", True, "in.parquet")
-    with pytest.raises(UsageError, match="both column 'title'.*--no-title"):
+    with pytest.raises(UsageError, match=r"both column 'title'.*--no-title"):
         choose_columns(schema("title", "stars"), "title", None, False, "in.parquet")
 
 

@@ -72,7 +72,7 @@ def both_ends() -> Encoder:
     return Encoder.from_directory(BUNDLED, 16, "head+tail")
 
 
-@pytest.mark.parametrize("max_length", [8, 9, 32, 256])
+@pytest.mark.parametrize("max_length", [8, 9, 256])
 def test_ids_are_those_of_transformers(max_length: int) -> None:
     from transformers import AutoTokenizer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -10,7 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from pyarrow import fs
 
 from rayft.data.storage import Location, locate
@@ -28,6 +31,24 @@ with writing(locate(sys.argv[1]), print):
 """
 
 
+class Upload(io.BytesIO):
+    """What is written appears whole when it is closed, as in object stores."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def close(self) -> None:
+        if not self.closed:
+            locate(self._path).write_bytes(self.getvalue())
+        super().close()
+
+
+class Store(fs.FSSpecHandler):
+    def open_output_stream(self, path: str, metadata: object) -> pa.PythonFile:
+        return pa.PythonFile(Upload(path), mode="w")
+
+
 @pytest.fixture
 def lock(tmp_path: Path) -> Location:
     return locate(tmp_path / "out/_rayft/lock")
@@ -38,7 +59,7 @@ def lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Location:
     """A lock in what passes for an object store, with leases of one second."""
     monkeypatch.setattr(lock_module, "LEASE_SECONDS", 1.0)
     (tmp_path / "out").mkdir()
-    return Location(fs.LocalFileSystem(), str(tmp_path / "out/lock"), "mem://")
+    return Location(fs.PyFileSystem(Store(LocalFileSystem())), str(tmp_path / "out/lock"), "mem://")
 
 
 def leave_lease(lease: Location, renewed: float, seconds: float) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rayft.config import ScoreConfig
 from rayft.data.source import Identity
+from rayft.errors import UsageError
 from rayft.score.plan import Span, cut_parts, cut_spans, differences, file_key, fingerprint_of, rows_per_span
+from rayft.score.planning import output_of
 
 GROUPS = st.lists(st.integers(0, 300), max_size=12)
 SPAN_ROWS = st.integers(1, 120)
@@ -19,6 +23,7 @@ def borders(groups: list[int]) -> list[int]:
     return list(itertools.accumulate(groups, initial=0))
 
 
+@settings(deadline=None)
 @given(GROUPS, SPAN_ROWS, st.integers(0, 4_000))
 @example([], 10, 0)
 @example([0, 0], 10, 5)
@@ -30,6 +35,7 @@ def test_spans_partition_the_rows_in_order(groups: list[int], span_rows: int, li
     assert all(0 < span.rows <= span_rows for span in spans)
 
 
+@settings(deadline=None)
 @given(GROUPS, SPAN_ROWS, st.integers(0, 4_000))
 def test_no_span_crosses_the_border_of_a_large_row_group(groups: list[int], span_rows: int, limit: int) -> None:
     rows = min(limit, sum(groups))
@@ -40,6 +46,7 @@ def test_no_span_crosses_the_border_of_a_large_row_group(groups: list[int], span
                 assert len(inside) in (0, 2)
 
 
+@settings(deadline=None)
 @given(GROUPS, SPAN_ROWS)
 def test_small_row_groups_are_decoded_for_one_span_only(groups: list[int], span_rows: int) -> None:
     spans = cut_spans(groups, span_rows, sum(groups))
@@ -48,6 +55,7 @@ def test_small_row_groups_are_decoded_for_one_span_only(groups: list[int], span_
             assert sum(span.start < end and span.start + span.rows > start for span in spans) == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 50), max_size=12))
 def test_small_row_groups_are_taken_together_while_they_fit(groups: list[int]) -> None:
     for first, second in itertools.pairwise(cut_spans(groups, 50, sum(groups))):
@@ -62,6 +70,7 @@ def test_spans_of_typical_files() -> None:
     assert cut_spans([100, 100], 60, 110) == (Span(0, 50), Span(50, 50), Span(100, 10))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**11), st.integers(1, 10**9))
 def test_the_name_of_a_span_tells_its_rows(start: int, rows: int) -> None:
     name = Span(start, rows).name
@@ -74,6 +83,7 @@ def test_names_of_spans_sort_as_their_rows_do() -> None:
     assert sorted(names) == names
 
 
+@settings(deadline=None)
 @given(GROUPS, SPAN_ROWS, st.integers(1, 500))
 @example([], 1, 1)
 def test_parts_partition_the_spans_in_order(groups: list[int], span_rows: int, part_rows: int) -> None:
@@ -100,10 +110,10 @@ def test_differences_are_named_for_a_person() -> None:
 
 
 def test_fingerprints_follow_the_settings_not_their_order() -> None:
-    settings = {"model": "abc", "threshold": 0.5, "columns": None}
-    assert fingerprint_of(settings) == fingerprint_of(dict(reversed(settings.items())))
-    others = [{**settings, key: "other"} for key in settings] + [{**settings, "new": None}]
-    assert len({fingerprint_of(s) for s in [settings, *others]}) == 5
+    chosen = {"model": "abc", "threshold": 0.5, "columns": None}
+    assert fingerprint_of(chosen) == fingerprint_of(dict(reversed(chosen.items())))
+    others = [{**chosen, key: "other"} for key in chosen] + [{**chosen, "new": None}]
+    assert len({fingerprint_of(s) for s in [chosen, *others]}) == 5
 
 
 def test_the_folder_of_spans_is_of_one_output_input_and_setting() -> None:
@@ -117,6 +127,22 @@ def test_the_folder_of_spans_is_of_one_output_input_and_setting() -> None:
     assert key == file_key("a.parquet", Identity(10, "abc"), "f1")
     assert len({key, *others}) == 5
     assert key.isalnum()
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("notes.txt", "is a file; give a folder"),
+        ("notes.txt/out", "cannot be written: .*notes.txt is a file"),
+        ("notes.txt/deep/out.parquet", "cannot be written: .*notes.txt is a file"),
+        ("folder.parquet", "is a folder"),
+    ],
+)
+def test_an_output_in_the_place_of_something_else_is_refused(tmp_path: Path, output: str, reason: str) -> None:
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "folder.parquet").mkdir()
+    with pytest.raises(UsageError, match=reason):
+        output_of(ScoreConfig(("in.parquet",), output=str(tmp_path / output)))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

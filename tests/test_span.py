@@ -31,7 +31,7 @@ class FakeEngine:
     """Logits that follow from the ids of a text alone; keeps what it was given."""
 
     classes: int = len(LABELS)
-    spec: EngineSpec = EngineSpec("torch", "fp32", "cpu")
+    spec: EngineSpec = field(default_factory=lambda: EngineSpec("torch", "fp32", "cpu"))
     batches: list[np.ndarray] = field(default_factory=list)
 
     def logits(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:

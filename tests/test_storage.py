@@ -93,9 +93,14 @@ def test_a_write_that_fails_leaves_no_trace(
     path = tmp_path / "out.parquet"
     if old is not None:
         path.write_bytes(old)
-    with pytest.raises(error), where(path).replacing() as stream:
-        stream.write(b"half")
-        raise error
+
+    def fail() -> None:
+        with where(path).replacing() as stream:
+            stream.write(b"half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
     assert os.listdir(tmp_path) == (["out.parquet"] if old else [])
     assert old is None or path.read_bytes() == old
 
@@ -129,20 +134,20 @@ def test_folders_above_a_file_are_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", [locate, elsewhere])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_stops_the_run_resumably(tmp_path: Path, where: Where, code: int) -> None:
-    with pytest.raises(StoppedError, match="No space left.*out.*run the same command again"):
-        with where(tmp_path / "out").replacing():
-            raise OSError(code, os.strerror(code))
+    message = r"No space left.*out.*run the same command again"
+    with pytest.raises(StoppedError, match=message), where(tmp_path / "out").replacing():
+        raise OSError(code, os.strerror(code))
     assert os.listdir(tmp_path) == []
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Cannot write .*out"), locate(tmp_path / "out").replacing():
+    with pytest.raises(UsageError, match=r"Cannot write .*out"), locate(tmp_path / "out").replacing():
         raise PermissionError(errno.EACCES, "Permission denied")
     (tmp_path / "file").write_bytes(b"")
     for place in (tmp_path / "file/out", tmp_path / "file/deep/out"):
-        with pytest.raises(UsageError, match="Cannot write .*out"):
+        with pytest.raises(UsageError, match=r"Cannot write .*out"):
             locate(place).write_bytes(b"x")
-        with pytest.raises(UsageError, match="Cannot write .*out"):
+        with pytest.raises(UsageError, match=r"Cannot write .*out"):
             locate(place).make_dir()
 
 

@@ -17,6 +17,12 @@ COMMANDS = {
     "score": ("rayft.cli.score", "Score review files: labels, confidences and defect flags beside every row."),
     "predict": ("rayft.cli.predict", "Judge one or a few reviews from arguments or, one a line, from standard input."),
     "status": ("rayft.cli.status", "Show how far the scoring of OUTPUT is, from another terminal or after a crash."),
+    "prepare": ("rayft.cli.prepare", "Make a token store for training out of labelled reviews."),
+    "profile": ("rayft.cli.profile", "Show what a data set is like: classes, lengths, duplicates, doubtful labels."),
+    "alerts": ("rayft.cli.alerts", "Find products whose share of defect reports rises, early."),
+    "evaluate": ("rayft.cli.evaluate", "Measure a model on labelled reviews, and show where it goes wrong."),
+    "compare": ("rayft.cli.compare", "Show what changes between two models on the same reviews."),
+    "doctor": ("rayft.cli.doctor", "Check machine, model, folders and cluster, and say how to mend what is wrong."),
 }
 
 

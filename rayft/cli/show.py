@@ -51,6 +51,7 @@ class Lines:
 
     def __init__(self) -> None:
         self.total = self.done = self.failed = 0
+        self._workers = ""
         self.rate = Rate()
         self._shown = time.monotonic()
 
@@ -62,6 +63,11 @@ class Lines:
 
     def say(self, message: str) -> None:
         print(message, file=sys.stderr, flush=True)
+
+    def actors(self, ready: int, wanted: int) -> None:
+        self._workers = f", {ready} of {wanted} actors" if wanted > 1 else ""
+        if not self.rate.rows:
+            self.rate = Rate()  # the time that starting took is not in it
 
     def batch(self, batch: BatchDone) -> None:
         self.rate.add(batch.texts)
@@ -79,7 +85,7 @@ class Lines:
         self.say(
             f"{done:,} of {self.total:,} rows, {self.rate.recent:,.0f} rows/s "
             f"({self.rate.overall:,.0f} overall), {left(self.total - done, self.rate.recent)} left, "
-            f"{self.failed} failed"
+            f"{self.failed} failed{self._workers}"
         )
 
     def end(self) -> None:
@@ -116,7 +122,7 @@ class Bar(Lines):
         self.rate.add(batch.texts)
         done = min(self.total, self.done + self.rate.rows)
         speed = f"{self.rate.recent:,.0f} rows/s ({self.rate.overall:,.0f} overall)"
-        speed += f", {left(self.total - done, self.rate.recent)} left"
+        speed += f", {left(self.total - done, self.rate.recent)} left{self._workers}"
         if self.failed:
             speed += f", {self.failed} failed"
         self._bar.update(self._task, completed=done, speed=speed)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pyarrow import fs
 
+from rayft.data.object_store import without_secrets
 from rayft.data.storage import Location, locate
 from rayft.errors import UsageError
 
@@ -89,7 +90,7 @@ def list_inputs(inputs: Sequence[str], output: Location | None = None) -> Listin
         elif _GLOB_CHARACTERS.search(location.path):
             _add_glob(listing, seen, location, output)
         else:
-            raise UsageError(f"There is no file or directory {given}.")
+            raise UsageError(f"There is no file or directory {without_secrets(given)}.")
     listing.files.sort(key=lambda file: (file.name, str(file.location)))
     return listing
 

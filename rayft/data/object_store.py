@@ -11,14 +11,16 @@ Three things that pyarrow leaves to its caller:
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import random
 import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
+import pyarrow as pa
 from pyarrow import fs
 
 from rayft.errors import InputError, RayftError, StoppedError, UsageError
@@ -26,11 +28,12 @@ from rayft.errors import InputError, RayftError, StoppedError, UsageError
 T = TypeVar("T")
 
 #: Whole operations are tried that often, on top of the repeated requests within one.
-ATTEMPTS = 5
+ATTEMPTS = 4
 #: Seconds before the second attempt; twice as long before each further one, half to one and a half of it.
-FIRST_WAIT = 0.5
+FIRST_WAIT = 1.0
 
-_REQUEST_ATTEMPTS = 6
+_REQUEST_ATTEMPTS = 4
+_TIMEOUTS = {"connect_timeout": 5.0, "request_timeout": 20.0}
 _CHUNK_BYTES = 8 << 20
 _FLUSH_BYTES = 64 << 20
 _URI = re.compile(r"(?P<scheme>[A-Za-z0-9]+)://(?P<authority>[^/?]*)/*(?P<key>.*)", re.DOTALL)
@@ -58,9 +61,6 @@ _TRANSIENT_ELSEWHERE = re.compile(
 )
 
 _log = logging.getLogger(__name__)
-#: Output streams of failed uploads. A stream that is garbage-collected completes its upload; these never are:
-#: pyarrow's S3 ends at exit before they do.
-_abandoned: list[Any] = []
 
 
 def connect(address: str) -> tuple[fs.FileSystem, str, str]:
@@ -100,7 +100,11 @@ def _patient(filesystem: fs.FileSystem) -> fs.FileSystem:
         return filesystem
     _, (options,) = filesystem.__reduce__()
     retries = fs.AwsStandardS3RetryStrategy(max_attempts=_REQUEST_ATTEMPTS)
-    return fs.S3FileSystem(**{**options, "retry_strategy": retries, "allow_delayed_open": True})
+    own = {"retry_strategy": retries, "allow_delayed_open": True}
+    for name, seconds in _TIMEOUTS.items():
+        if options[name] <= 0:  # not chosen: 1 and 3 seconds, which a busy machine or a far store exceeds
+            own[name] = seconds
+    return fs.S3FileSystem(**{**options, **own})
 
 
 def retrying(name: str, act: Callable[[], T]) -> T:
@@ -136,8 +140,7 @@ def wait_or_raise(name: str, error: OSError | InputError, attempt: int) -> None:
         raise error
     if _EXPIRED.search(str(cause)):
         raise StoppedError(
-            f"The access to {name} has expired ({summary(cause)}). "
-            "Renew it and run the same command again; it resumes."
+            f"The access to {name} has expired ({summary(cause)}). Renew it and run the same command again; it resumes."
         ) from error
     if attempt + 1 >= ATTEMPTS:
         raise StoppedError(
@@ -211,8 +214,17 @@ def upload(filesystem: fs.FileSystem, path: str, name: str, data: BinaryIO) -> N
                     unflushed = 0
             stream.close()
         except BaseException:
-            _abandoned.append(stream)
+            _abandon(stream)
             raise
 
     with ThreadPoolExecutor(1, thread_name_prefix="rayft-upload") as pool:
         pool.submit(retrying, name, send).result()
+
+
+def _abandon(stream: pa.NativeFile) -> None:
+    """See that a failed upload is never completed, which the end of its stream's life would do.
+
+    pyarrow has no way to abort. What was sent stays with the store as an unfinished multipart upload,
+    as after a kill; a rule of the bucket for these removes it.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))

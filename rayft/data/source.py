@@ -25,8 +25,9 @@ _BUFFER_BYTES = 1 << 20
 class Identity:
     """What tells one version of an input from another: size in bytes and a digest.
 
-    The digest is of the Parquet footer, which holds the position, size and statistics of every
-    column chunk, or of the whole content of a CSV or JSONL file.
+    The digest is of the last 64 KB of a Parquet file, which is all of a small one, and of its whole
+    footer, which holds the position, size and statistics of every column chunk; or of the whole
+    content of a CSV or JSONL file.
     """
 
     size: int
@@ -92,7 +93,7 @@ def _parquet_identity(location: Location) -> Identity:
                 tail = stream.read_at(length + 8, size - length - 8)
     except OSError as error:
         raise InputError(f"Cannot read {location}: {error}") from error
-    return Identity(size, digest_of(tail[-length - 8 :]))
+    return Identity(size, digest_of(tail))
 
 
 def open_parquet(location: Location, identity: Identity | None = None) -> Source:

@@ -119,7 +119,7 @@ def load_checkpoint(model: str | None) -> Checkpoint:
         directory=directory,
         name=name,
         config=config,
-        labels=_labels(config),
+        labels=_labels(config, name),
         join_format=own.get("join_format", JOIN_FORMAT),
         max_length=min(own.get("max_length", 256), config.get("max_position_embeddings", 512)),
         truncation=own.get("truncation", "head"),
@@ -139,9 +139,12 @@ def _read_config(directory: Path, name: str) -> dict[str, Any]:
     return config
 
 
-def _labels(config: dict[str, Any]) -> tuple[str, ...]:
+def _labels(config: dict[str, Any], name: str) -> tuple[str, ...]:
     id2label = config.get("id2label") or {str(i): f"LABEL_{i}" for i in range(config.get("num_labels", 2))}
-    return tuple(str(id2label[key]) for key in sorted(id2label, key=int))
+    try:
+        return tuple(str(id2label[key]) for key in sorted(id2label, key=int))
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"Model {name}: id2label in config.json does not name labels by class number.") from error
 
 
 def _digest(files: list[Path]) -> str:

@@ -10,40 +10,52 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rayft import __version__
 from rayft.config import ScoreConfig
+from rayft.data.source import digest_of
 from rayft.data.storage import Location
 from rayft.errors import StoppedError, UsageError
+from rayft.model.engine import EngineSpec, resolve_engine
 from rayft.score.layout import Node
 
 _CONNECT_SECONDS = 10.0
 _PROBE_SECONDS = 120.0
+_LOOK_BYTES = 64 << 10
 
 #: Read by Ray's core, which otherwise writes to standard error what rayft says in its own words.
-_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal"}
-#: Read by a Ray that starts here: nothing is sent to its makers, and a driver run by `uv run` does
-#: not upload its working directory.
-_LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_USAGE_DISABLED": "1"}
+#: Read by a Ray that starts here: nothing is sent to its makers, a driver run by `uv run` does not
+#: upload its working directory, and workers have the priority of the command, not a lower one.
+_LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_worker_niceness": "0"}
 
 
 def wants_ray(config: ScoreConfig) -> bool:
     """Tell whether a run goes to Ray: asked for, inside or beside a cluster, or more than one GPU here."""
     if config.engine != "auto":
         return config.engine == "ray"
-    if address_of(config) is not None or "RAY_JOB_ID" in os.environ:
-        return True
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+    if address_of(config) is not None or _initialized():
         return True
     return config.device != "cpu" and _gpus_here() > 1
 
 
+def runs_elsewhere(config: ScoreConfig) -> bool:
+    """Tell whether a run goes to a cluster that is there already, of other machines perhaps."""
+    return wants_ray(config) and (address_of(config) is not None or _initialized())
+
+
+def _initialized() -> bool:
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
+
+
 def address_of(config: ScoreConfig) -> str | None:
     """Return the address of the cluster to use, None to start one here."""
-    return config.address or os.environ.get("RAY_ADDRESS") or None
+    return config.address or os.environ.get("RAY_ADDRESS") or ("auto" if "RAY_JOB_ID" in os.environ else None)
 
 
 def _gpus_here() -> int:
@@ -96,14 +108,19 @@ def _start(address: str | None) -> None:
     else:
         _check_address(address)
         options["address"] = address
-    with _own_signals(), _core_silent():
-        try:
-            ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            reason = str(error).strip().split("\n")[0] or type(error).__name__
-            if address is None:
-                raise StoppedError(f"Ray does not start on this machine: {reason}") from error
-            raise StoppedError(f"Cannot connect to a Ray cluster at {address}: {reason}") from error
+    # A Ray that starts on a very busy machine may give up on itself; a second try mostly succeeds.
+    for last in (False, True) if address is None else (True,):
+        with _own_signals(), _core_silent():
+            try:
+                ray.init(**options)
+                return
+            except Exception as error:  # Ray raises bare ones
+                ray.shutdown()
+                reason = str(error).strip().split("\n")[0] or type(error).__name__
+                if last and address is None:
+                    raise StoppedError(f"Ray does not start on this machine: {reason}") from error
+                if last:
+                    raise StoppedError(f"Cannot connect to a Ray cluster at {address}: {reason}") from error
 
 
 def _check_address(address: str) -> None:
@@ -145,6 +162,7 @@ def _mute_ray_data() -> None:
     """Keep Ray Data's messages off the terminal; they still go to its log file."""
     import ray.data  # noqa: F401 (sets its handlers up)
 
+    warnings.filterwarnings("ignore", module=r"ray\.")
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.CRITICAL + 1)
@@ -179,8 +197,41 @@ def alive_nodes() -> list[Node]:
     ]
 
 
-def check_nodes(nodes: list[Node], file: Location) -> None:
-    """See that every node runs this release of rayft and reads `file` as this process does.
+def resolve_on_cluster(config: ScoreConfig) -> EngineSpec:
+    """Choose the engine that all nodes can build which will run it: GPUs if any node has one.
+
+    Raises:
+        UsageError: the cluster has no GPU and one is asked for.
+        StoppedError: the cluster cannot be reached.
+    """
+    with connected(config):
+        nodes = alive_nodes()
+        on_gpus = [node for node in nodes if node.gpus >= 1] if config.device != "cpu" else []
+        if config.device == "cuda" and not on_gpus:
+            raise UsageError(f"--device cuda: none of the {len(nodes)} Ray nodes has a GPU.")
+        device = "cuda" if on_gpus else "cpu"
+        found = {_resolve_here(config.precision, device)} if not others(nodes) else set()
+        for node, answer in _ask(others(on_gpus or nodes), _resolve_here, config.precision, device):
+            if isinstance(answer, Exception):
+                raise StoppedError(f"{node.host} cannot run rayft: {_last_line(answer)}") from answer
+            found.add(answer)
+        if len(found) == 1:
+            return found.pop()
+        return EngineSpec("torch", "fp32", "cuda" if on_gpus else "cpu")  # what every machine has
+
+
+def _resolve_here(precision: str, device: str) -> EngineSpec:
+    """Resolve on a worker, from which Ray hides the GPUs that it has not reserved."""
+    hidden = os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    try:
+        return resolve_engine(precision, device)
+    finally:
+        if hidden is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = hidden
+
+
+def check_nodes(nodes: list[Node], files: Sequence[Location]) -> None:
+    """See that every node runs this release of rayft and sees `files` as this process does.
 
     A folder in an object store or on a shared mount passes; one on the disk of this machine alone is
     found out before any work. Nodes of this very machine are not asked.
@@ -188,31 +239,16 @@ def check_nodes(nodes: list[Node], file: Location) -> None:
     Raises:
         StoppedError: names the nodes that cannot, and why.
     """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    others = [node for node in nodes if node.host != socket.gethostname() and node.cpus + node.gpus > 0]
-    if not others:
-        return
-    expected = (__version__, file.read_bytes())
-    probe = ray.remote(num_cpus=0, max_retries=1)(_look)
-    asked = {
-        probe.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.name, soft=False)).remote(file): node
-        for node in others
-    }
-    ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=_PROBE_SECONDS)
-    problems = [f"{asked[ref].host} did not answer within {_PROBE_SECONDS:.0f} s" for ref in late]
-    for ref in ready:
-        host = asked[ref].host
-        try:
-            release, content = ray.get(ref)
-        except ray.exceptions.RayError as error:
-            problems.append(f"{host} cannot run rayft ({str(error).strip().splitlines()[-1]})")
-            continue
-        if release != expected[0]:
-            problems.append(f"{host} has rayft {release}, not {expected[0]}")
-        elif content != expected[1]:
-            problems.append(f"{host} does not see {file}")
+    release, expected = _look(files) if others(nodes) else ("", [])
+    problems = []
+    for node, answer in _ask(others(nodes), _look, files):
+        if isinstance(answer, Exception):
+            problems.append(f"{node.host} cannot run rayft ({_last_line(answer)})")
+        elif answer[0] != release:
+            problems.append(f"{node.host} has rayft {answer[0]}, not {release}")
+        else:
+            unseen = [str(f) for f, theirs, ours in zip(files, answer[1], expected, strict=True) if theirs != ours]
+            problems += [f"{node.host} does not see {', '.join(unseen)}"] if unseen else []
     if problems:
         raise StoppedError(
             f"{len(problems)} of {len(nodes)} Ray nodes cannot take part: {'; '.join(problems[:5])}. "
@@ -221,8 +257,44 @@ def check_nodes(nodes: list[Node], file: Location) -> None:
         )
 
 
-def _look(file: Location) -> tuple[str, bytes | None]:
+def _look(files: Sequence[Location]) -> tuple[str, list[str | None]]:
+    """Return the release of rayft here and a digest of the beginning of each file, None if it is not here."""
+    return __version__, [_digest(file) for file in files]
+
+
+def _digest(file: Location) -> str | None:
     try:
-        return __version__, file.read_bytes()
+        with file.filesystem.open_input_file(file.path) as stream:
+            return digest_of(stream.read(_LOOK_BYTES))
     except OSError:
-        return __version__, None
+        return None
+
+
+def others(nodes: Sequence[Node]) -> list[Node]:
+    """Return one node that works of every machine but this one."""
+    hosts = {node.host: node for node in nodes if node.cpus + node.gpus > 0}
+    return [node for host, node in hosts.items() if host != socket.gethostname()]
+
+
+def _ask(nodes: Sequence[Node], function: Callable[..., Any], *args: Any) -> Iterator[tuple[Node, Any]]:
+    """Call a function on each of the nodes; yields what it returned there, or the exception."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    remote = ray.remote(num_cpus=0, max_retries=1)(function)
+    refs = [
+        remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.name, soft=False)).remote(*args)
+        for node in nodes
+    ]
+    end = time.monotonic() + _PROBE_SECONDS
+    for node, ref in zip(nodes, refs, strict=True):
+        try:
+            yield node, ray.get(ref, timeout=max(0.0, end - time.monotonic()))
+        except ray.exceptions.GetTimeoutError:
+            yield node, TimeoutError(f"no answer within {_PROBE_SECONDS:.0f} s")
+        except Exception as error:
+            yield node, error
+
+
+def _last_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]

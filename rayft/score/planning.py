@@ -12,12 +12,14 @@ import pyarrow as pa
 from rayft.config import ScoreConfig
 from rayft.data.columns import ReviewColumns, appended_fields, check_collisions, choose_columns
 from rayft.data.inputs import InputFile, Listing, list_inputs
+from rayft.data.object_store import without_secrets
 from rayft.data.source import Source, digest_of, open_parquet
 from rayft.data.staging import stage
 from rayft.data.storage import Location, locate
 from rayft.errors import InputError, StoppedError, UsageError
 from rayft.model.checkpoint import Checkpoint
 from rayft.model.engine import EngineSpec, resolve_engine
+from rayft.score.cluster import resolve_on_cluster, runs_elsewhere
 from rayft.score.commit import parse_footer, read_footer
 from rayft.score.plan import FilePlan, cut_parts, cut_spans, differences, file_key, rows_per_span
 from rayft.score.state import State, read_json
@@ -52,18 +54,33 @@ def output_of(config: ScoreConfig) -> Location:
     """Return where the output goes.
 
     Raises:
-        UsageError: there are several inputs or a folder, and no --output.
+        UsageError: there are several inputs or a folder, and no --output, or it is in the place of something else.
     """
     if config.output:
-        return locate(config.output)
+        output = locate(config.output)
+        _check_place(output)
+        return output
     if len(config.inputs) == 1:
         location = locate(config.inputs[0])
         if location.is_file():
             stem = InputFile(location, location.name, "parquet", 0).output_name.removesuffix(".parquet")
             return location.parent / f"{stem}.scored.parquet"
         if not location.is_dir() and not any(c in location.path for c in "*?["):
-            raise UsageError(f"There is no file or directory {config.inputs[0]}.")
+            raise UsageError(f"There is no file or directory {without_secrets(config.inputs[0])}.")
     raise UsageError("Several files need a folder for their outputs: choose one with --output.")
+
+
+def _check_place(output: Location) -> None:
+    single = output.path.endswith(".parquet")
+    if single and output.is_dir():
+        raise UsageError(f"--output {output} is a folder; a name that ends in .parquet is for one file.")
+    if not single and output.is_file():
+        raise UsageError(f"--output {output} is a file; give a folder, or a name that ends in .parquet.")
+    above = output.parent
+    while output.is_local and above.path != "/":
+        if above.is_file():
+            raise UsageError(f"--output {output} cannot be written: {above} is a file.")
+        above = above.parent
 
 
 def make_plan(config: ScoreConfig, checkpoint: Checkpoint, output: Location, state: State) -> Plan:
@@ -74,7 +91,8 @@ def make_plan(config: ScoreConfig, checkpoint: Checkpoint, output: Location, sta
     """
     listing = list_inputs(config.inputs, output)
     if not listing.files:
-        raise UsageError(f"There is nothing to score in {', '.join(config.inputs)}.{_skipped_words(listing)}")
+        inputs = ", ".join(without_secrets(given) for given in config.inputs)
+        raise UsageError(f"There is nothing to score in {inputs}.{_skipped_words(listing)}")
     _check_names(listing.files, output, config.layout)
     fields = appended_fields(config.prefix, config.columns)
     own_names = [f.name for f in appended_fields("", config.columns)]
@@ -143,18 +161,19 @@ def _resolve(config: ScoreConfig, checkpoint: Checkpoint, stored: dict[str, Any]
     asked = {"precision": config.precision, "device": config.device, "model": checkpoint.digest}
     if stored.get("asked") == asked:
         engine = EngineSpec(**stored["engine"])
-        if engine.device == "cuda" and resolve_engine("auto", "auto").device != "cuda" and not _on_cluster(config):
+        if engine.device == "cuda" and resolve_engine("auto", "auto").device != "cuda" and not runs_elsewhere(config):
             raise StoppedError(
                 "This output was begun on a GPU and this machine has none. Resume it on a GPU, "
                 "or start again with --device cpu --overwrite."
             )
         return engine, int(stored["span_rows"])
-    engine = resolve_engine(config.precision, config.device)
+    resolve = resolve_on_cluster if runs_elsewhere(config) else _resolve_here
+    engine = resolve(config)
     return engine, rows_per_span(engine.device, engine.precision)
 
 
-def _on_cluster(config: ScoreConfig) -> bool:
-    return config.address is not None
+def _resolve_here(config: ScoreConfig) -> EngineSpec:
+    return resolve_engine(config.precision, config.device)
 
 
 def plan_record(config: ScoreConfig, checkpoint: Checkpoint, plan: Plan) -> dict[str, Any]:

@@ -127,13 +127,14 @@ class Tracker:
 @lru_cache(maxsize=1)
 def _encoder(directory: str, max_length: int, truncation: str) -> Encoder:
     """Return the encoder of this process; Ray uses a process for many tasks."""
-    # A reader has a quarter of a CPU; the tokeniser's own threads would take all of them.
-    os.environ.setdefault("RAYON_NUM_THREADS", "1")
     return Encoder.from_directory(directory, max_length, truncation)  # type: ignore[arg-type]
 
 
 def read_stage(items: pa.Table, job: Job, row_rows: int, tracker: Any) -> Iterator[pa.Table]:
     """Stage 1: Work in, encoded spans out; small spans share a row up to `row_rows` reviews."""
+    if job.engine.device == "cpu":
+        # A reader has a quarter of a CPU; the tokeniser's own threads would take them from the model.
+        os.environ.setdefault("RAYON_NUM_THREADS", "1")
     encoder = _encoder(str(job.checkpoint.directory), job.max_length, job.checkpoint.truncation)
     waiting: list[_InFlight | Failure] = []
     rows = 0
@@ -248,8 +249,6 @@ def finish_task(job: Job, plans: list[FilePlan], tracker: Any) -> list[tuple[str
 def _finish(job: Job, plan: FilePlan) -> Stats | RayftError:
     try:
         return finish_file(job, plan)
-    except InputError as error:
-        return error
     except RayftError as error:
         return error
     except OSError:

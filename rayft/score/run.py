@@ -15,7 +15,7 @@ from pyarrow import fs
 from rayft.config import ScoreConfig
 from rayft.data.inputs import list_inputs
 from rayft.data.storage import Location
-from rayft.errors import UsageError
+from rayft.errors import RayftError, UsageError
 from rayft.model.checkpoint import Checkpoint, load_checkpoint
 from rayft.score.cluster import wants_ray
 from rayft.score.commit import finished_spans, read_footer, read_span_stats
@@ -39,6 +39,7 @@ class Progress(Protocol):
 
     def begin(self, rows: int, done: int, failed: int) -> None: ...
     def say(self, message: str) -> None: ...
+    def actors(self, ready: int, wanted: int) -> None: ...
     def batch(self, batch: BatchDone) -> None: ...
     def event(self, event: Event) -> None: ...
     def end(self) -> None: ...
@@ -51,6 +52,9 @@ class Silent:
         pass
 
     def say(self, message: str) -> None:
+        pass
+
+    def actors(self, ready: int, wanted: int) -> None:
         pass
 
     def batch(self, batch: BatchDone) -> None:
@@ -221,8 +225,9 @@ def _events(
         meter.on_batch(batch)
         progress.batch(batch)
 
-    def on_ready() -> None:
-        meter.ready = time.monotonic()
+    def on_actors(ready: int, wanted: int) -> None:
+        meter.ready = meter.ready or time.monotonic()
+        progress.actors(ready, wanted)
 
     meter.executor_started = time.monotonic()
     todo = any(work.missing for work in works)
@@ -230,12 +235,12 @@ def _events(
         from rayft.score.ray_executor import run_on_cluster
 
         meter.executor = "ray"
-        yield from run_on_cluster(config, job, works, on_batch, on_ready)
+        yield from run_on_cluster(config, job, works, on_batch, on_actors)
         return
     from rayft.score.local import run_local
 
     engine = job.build_engine() if todo else None
-    on_ready()
+    on_actors(1, 1)
     yield from run_local(job, works, engine, on_batch)
 
 
@@ -255,8 +260,11 @@ def _report(config: ScoreConfig, job: Job, plan: Plan, meter: Meter) -> dict[str
     total = Stats()
     total.add(meter.before)
     total.add(meter.this_run)
+    late: set[str] = set()
     notes = [f"Reading {columns}." for columns in sorted(plan.guessed, key=str)[:3]]
-    late = {f.name for f in list_inputs(config.inputs, job.output).files} - {f.name for f in plan.listing.files}
+    with contextlib.suppress(RayftError):  # inputs that are gone by now were scored all the same
+        now = {file.name for file in list_inputs(config.inputs, job.output).files}
+        late = now - {file.name for file in plan.listing.files}
     if late:
         notes.append(
             f"{len(late)} files appeared after planning ({', '.join(sorted(late)[:3])}): run again to score them."

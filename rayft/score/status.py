@@ -24,7 +24,7 @@ def read_status(output: str) -> dict[str, Any]:
     state = state_of(location)
     plan = read_json(state.plan)
     if plan is None:
-        raise UsageError(f"There is no scoring run for {output} (no {state.plan}).")
+        raise UsageError(f"There is no scoring run for {location} (no {state.plan}).")
     rows = spans = files = 0
     for file in plan["files"]:
         target = location if location.path.endswith(".parquet") else location / file["output"]

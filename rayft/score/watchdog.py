@@ -24,13 +24,17 @@ class Watchdog:
 
     Reading a span or assembling a file counts as progress as well: on slow storage a run may wait
     for nothing else.
+
+    Attributes:
+        stall_seconds, start_seconds: see the constants of this module.
     """
 
     layout: Layout
     stall_seconds: float = STALL_SECONDS
     start_seconds: float = START_SECONDS
     clock: Callable[[], float] = time.monotonic
-    ready: bool = False
+    _ready: int = 0
+    _loading: int = 0
     _began: bool = False
     _done: tuple[int, int] = (0, 0)
     _last: float = field(default=0.0)
@@ -42,7 +46,7 @@ class Watchdog:
         """Judge what the tracker saw since the last look.
 
         Args:
-            seen: what `Tracker.look` returned, None if it did not answer.
+            seen: what `Tracker.look` returned, None if there is no answer yet.
             done: spans committed; `spans` are still to do, and `files` to be assembled.
 
         Raises:
@@ -50,7 +54,7 @@ class Watchdog:
         """
         now = self.clock()
         if seen is not None:
-            self.ready = self.ready or seen["ready"] > 0
+            self._ready, self._loading = seen["ready"], seen["loading"]
             self._began = self._began or seen["batches"] > 0
             if seen["batches"] or seen["beats"]:
                 self._last = now
@@ -63,18 +67,18 @@ class Watchdog:
                 )
         if (done, files) != self._done:
             self._done, self._last = (done, files), now
-        starting = not self._began or bool(seen and seen["loading"])
+        starting = not self._began or self._loading > 0
         limit = self.start_seconds if starting and spans else self.stall_seconds
         if now - self._last > limit:
-            raise StoppedError(self._message(seen, now - self._last, spans, files))
+            raise StoppedError(self._message(now - self._last, spans, files))
 
-    def _message(self, seen: dict[str, Any] | None, waited: float, spans: int, files: int) -> str:
-        ready = seen["ready"] if seen else 0
-        what = f"None of {self.layout.actors} model actors was ready" if not self.ready else "No batch was finished"
+    def _message(self, waited: float, spans: int, files: int) -> str:
+        what = "No batch was finished" if self._ready else "No model actor was ready"
+        layout = self.layout
         return (
             f"{what} for {waited:.0f} s. {spans:,} spans wait for the model and {files:,} files to be assembled; "
-            f"{ready} of {self.layout.actors} model actors (each {self.layout.cpus:g} CPUs, {self.layout.gpus:g} GPUs) "
-            f"are up. {_resources()} Run the same command again; it resumes."
+            f"{self._ready} of {layout.actors} model actors (each {layout.cpus:g} CPUs, {layout.gpus:g} GPUs) "
+            f"have loaded it. {_resources()} Run the same command again; it resumes."
         )
 
 
