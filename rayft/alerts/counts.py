@@ -13,6 +13,7 @@ from rayft.alerts.dedupe import mark_duplicates
 #: Kinds of counted reviews that are not values of `defect_type`.
 ANY, SAFETY, SERVICE, NEGATIVE = "defect", "safety", "service", "negative"
 MAX_TYPES = 12
+OWN_TYPES = ("failure", "breakage", "workmanship", "missing_parts")
 _EPOCH_MONDAY = 3  # 1970-01-01 was a Thursday, three days after its Monday
 
 
@@ -81,10 +82,15 @@ def count(reviews: pl.DataFrame, dedupe: bool = True) -> tuple[Counts, pl.DataFr
 
 
 def types_of(reports: pl.DataFrame) -> list[str]:
-    """Return the defect types that were reported, safety apart, at most the 12 most frequent."""
+    """Return the defect types to watch, safety apart: those reported, at most the 12 most frequent.
+
+    rayft's own types are watched from the first report of any of them: what is watched, and with it the
+    share of each chart in the false-alarm budget, does not change when a rare one is first seen.
+    """
     apart = [ANY, SAFETY, SERVICE, NEGATIVE]
     totals = reports.filter(~pl.col("kind").is_in(apart)).group_by("kind").agg(pl.col("reports").sum())
-    return sorted(totals.sort("reports", "kind", descending=[True, False])["kind"].head(MAX_TYPES).to_list())
+    found = set(totals.sort("reports", "kind", descending=[True, False])["kind"].head(MAX_TYPES))
+    return sorted(found.union(OWN_TYPES) if found.intersection(OWN_TYPES) else found)
 
 
 @dataclass(frozen=True)

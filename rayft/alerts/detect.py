@@ -116,6 +116,7 @@ def detect(
     if blocks is None:
         return []
     limits = {stream.kind: Limits(stream, timing, known) for stream in streams}
+    filtered = sum(stream.kind != "safety" for stream in streams)  # charts that the false-discovery rule sees
     evidence = _Evidence()
     watched = np.zeros(len(blocks.block_of), np.int64)
     offset = 0
@@ -123,7 +124,7 @@ def detect(
         begun = np.cumsum(grid.reviews > 0, axis=1) > 0
         watched += (begun & np.isfinite(blocks.any_prior()[blocks.block_of])[None, :]).sum(axis=0)
         for stream in streams:
-            _run_chunk(grid, offset, stream, control_kind, len(streams), blocks, limits[stream.kind], level, timing,
+            _run_chunk(grid, offset, stream, control_kind, filtered, blocks, limits[stream.kind], level, timing,
                        evidence, sensitivity)  # fmt: skip
         offset += len(grid.products)
     period, product, p_value = (np.concatenate([np.zeros(0), *parts]) for parts in

@@ -137,7 +137,7 @@ def _headline(console: Console, report: dict[str, Any]) -> None:
         against, difference = base["against"], base["against"]["accuracy_difference"]
         console.print()
         console.print(f"  {base['name']}: {_ranged(base['metrics']['accuracy'])} accuracy, "
-                      f"{_ranged(base['metrics']['macro']['f1'])} macro F1", markup=False)  # fmt: skip
+                      f"{_ranged(base['metrics']['macro']['f1'])} macro F1", markup=False, soft_wrap=True)  # fmt: skip
         low, high = difference["low"], difference["high"]
         p = _p(against["mcnemar_p_value"])
         console.print(f"  The model is {100 * difference['value']:+.1f} points better ({100 * low:+.1f} to "
