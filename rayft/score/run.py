@@ -261,9 +261,9 @@ def _report(config: ScoreConfig, job: Job, plan: Plan, meter: Meter) -> dict[str
         notes.append(
             f"{len(late)} files appeared after planning ({', '.join(sorted(late)[:3])}): run again to score them."
         )
-    if config.engine_backend == "auto" and job.engine.backend == "torch" and job.engine.device == "cpu":
-        if reason := why_not_openvino(job.checkpoint.config):
-            notes.append(f"Scored with torch, the slower engine on CPUs: {reason}.")
+    on_torch = config.engine_backend == "auto" and job.engine.backend == "torch" and job.engine.device == "cpu"
+    if on_torch and (reason := why_not_openvino(job.checkpoint.config)):
+        notes.append(f"Scored with torch, the slower engine on CPUs: {reason}.")
     if job.settings.negative is None:
         notes.append("The model has no label that means negative: the defect columns are null (see --negative-label).")
     files = {
