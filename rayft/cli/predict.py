@@ -41,6 +41,7 @@ def command(
         texts = tuple(sys.stdin.buffer.read().decode("utf-8", "replace").splitlines())
     from rayft.score.scorer import Scorer
 
+    _spare_pandas()
     scorer = Scorer(
         model, max_length=max_length, precision=precision, engine_backend=engine_backend, threshold=threshold
     )
@@ -54,3 +55,27 @@ def command(
         else:
             click.echo(f"{row['label']:>10}  {row['confidence']:6.1%}  {shown}")
     return 0
+
+
+class _NoPandas:
+    """A finder that has no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError("pandas is not needed", name=name)
+
+
+def _spare_pandas() -> None:
+    """Keep pyarrow from importing pandas, which takes longer than judging a review.
+
+    pyarrow looks for pandas once, when it makes its first array, and again only where a frame is asked for.
+    """
+    import pyarrow as pa
+
+    if "pandas" not in sys.modules:
+        sys.meta_path.insert(0, _NoPandas)  # type: ignore[arg-type]
+        try:
+            pa.array([])
+        finally:
+            sys.meta_path.remove(_NoPandas)  # type: ignore[arg-type]

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-import openvino as ov
 
 from rayft.errors import UsageError
 from rayft.model.checkpoint import Checkpoint
 from rayft.model.engine import Batch, EngineSpec
 from rayft.model.openvino_graph import build_graph, read_weights
+from rayft.model.openvino_import import ov
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
-from openvino import opset13 as op
 
 from rayft.errors import UsageError
 from rayft.model.engine import OPENVINO_ACTIVATIONS
+from rayft.model.openvino_import import op, ov
 
 _EPSILON = 1e-12  # of every LayerNorm, a constant in DistilBERT
 
