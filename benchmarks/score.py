@@ -24,13 +24,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.machine import keep
 from rayft import Scorer
 from rayft.model.checkpoint import load_checkpoint
+from rayft.model.engine import why_not_openvino
 from rayft.text.clean import join
 
 EXAMPLE = Path(__file__).parents[1] / "examples/reviews.parquet"
 
 
-def rayft_contender(model: str | None, precision: str, max_length: int) -> Callable[[Path, Path], None]:
-    scorer = Scorer(model, precision=precision, max_length=max_length)
+def rayft_contender(model: str | None, backend: str, precision: str, max_length: int) -> Callable[[Path, Path], None]:
+    scorer = Scorer(model, engine_backend=backend, precision=precision, max_length=max_length)
 
     def run(source: Path, target: Path) -> None:
         pq.write_table(scorer.score(pq.read_table(source), text_column="input", no_title=True), target)
@@ -66,9 +67,12 @@ def main() -> None:
     texts = [text for row in rows if (text := join(row.get("title"), row["text"]))][: args.rows]
     contenders = {
         "Hugging Face pipeline, fp32, batches of 32": pipeline_contender(args.model, args.max_length),
-        "rayft fp32": rayft_contender(args.model, "fp32", args.max_length),
-        "rayft auto": rayft_contender(args.model, "auto", args.max_length),
     }
+    model = load_checkpoint(args.model).config
+    for backend in ("torch",) if why_not_openvino(model) else ("torch", "openvino"):
+        for precision in ("fp32", "bf16"):
+            contender = rayft_contender(args.model, backend, precision, args.max_length)
+            contenders[f"rayft {backend} {precision}"] = contender
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in.parquet"

@@ -17,6 +17,7 @@ class ScoreConfig:
         batch_tokens: padded tokens per batch; None is the engine's own.
         columns: appended columns to keep, None for all.
         limit: score at most that many rows of all inputs together.
+        engine_backend: the library that computes: `auto`, `openvino` or `torch`.
         engine: `auto`, `local` or `ray`; `address` and `replicas_per_gpu` are for Ray.
         price_per_hour: dollars of all machines together, for the cost in the report.
     """
@@ -31,6 +32,7 @@ class ScoreConfig:
     max_length: int | None = None
     precision: str = "auto"
     device: str = "auto"
+    engine_backend: str = "auto"
     threshold: float = 0.5
     negative_label: str | None = None
     batch_tokens: int | None = None

@@ -43,6 +43,8 @@ def _page(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Lo
 )  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
               help="Where the model runs.")  # fmt: skip
+@click.option("--engine-backend", type=click.Choice(["auto", "openvino", "torch"]), default="auto", show_default=True,
+              help="Library that computes; auto takes OpenVINO on CPUs if rayft[fast] is installed.")  # fmt: skip
 @click.option("--threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True,
               help="Flag a defect from this probability on.")  # fmt: skip
 @click.option("--negative-label", metavar="LABEL", help="The model's label that means negative, if not 'negative'.")

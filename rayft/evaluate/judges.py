@@ -11,7 +11,6 @@ import numpy as np
 from rayft.errors import UsageError
 from rayft.model.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from rayft.model.engine import Engine, EngineSpec, build_engine, resolve_engine
-from rayft.score.run import BATCH_TOKENS
 from rayft.score.span import BatchDone, EncodedSpan, encode, infer
 from rayft.text.clean import join
 
@@ -55,7 +54,7 @@ class ModelJudge:
 
     def infer(self, span: EncodedSpan, on_batch: OnBatch = None) -> np.ndarray:
         """Return float32[distinct texts, classes]."""
-        return infer(self.engine, span.texts, len(self.checkpoint.labels), BATCH_TOKENS[self.spec.device], on_batch)
+        return infer(self.engine, span.texts, len(self.checkpoint.labels), self.spec.batch_tokens, on_batch)
 
     def probabilities(self, titles: Texts | None, texts: Texts, on_batch: OnBatch = None) -> np.ndarray:
         span = self.encode(titles, texts)
@@ -81,7 +80,7 @@ def open_model(
     longest = checkpoint.config.get("max_position_embeddings", 512)
     if max_length is not None and not 8 <= max_length <= longest:
         raise UsageError(f"--max-length must be between 8 and {longest} tokens for model {checkpoint.name}.")
-    spec = resolve_engine(precision, device)
+    spec = resolve_engine(precision, device, "auto", checkpoint.config)
     engine = build_engine(checkpoint, spec, threads)
     return ModelJudge(checkpoint, spec, engine, max_length or checkpoint.max_length)
 

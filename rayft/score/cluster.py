@@ -21,6 +21,7 @@ from rayft.config import ScoreConfig
 from rayft.data.source import digest_of
 from rayft.data.storage import Location
 from rayft.errors import StoppedError, UsageError
+from rayft.model.checkpoint import Checkpoint
 from rayft.model.engine import EngineSpec, resolve_engine
 from rayft.score.layout import Node
 
@@ -197,7 +198,7 @@ def alive_nodes() -> list[Node]:
     ]
 
 
-def resolve_on_cluster(config: ScoreConfig) -> EngineSpec:
+def resolve_on_cluster(config: ScoreConfig, checkpoint: Checkpoint) -> EngineSpec:
     """Choose the engine that all nodes can build which will run it: GPUs if any node has one.
 
     Raises:
@@ -210,8 +211,9 @@ def resolve_on_cluster(config: ScoreConfig) -> EngineSpec:
         if config.device == "cuda" and not on_gpus:
             raise UsageError(f"--device cuda: none of the {len(nodes)} Ray nodes has a GPU.")
         device = "cuda" if on_gpus else "cpu"
-        found = {_resolve_here(config.precision, device)} if not others(nodes) else set()
-        for node, answer in _ask(others(on_gpus or nodes), _resolve_here, config.precision, device):
+        wanted = (config.precision, device, config.engine_backend, checkpoint.config)
+        found = {_resolve_here(*wanted)} if not others(nodes) else set()
+        for node, answer in _ask(others(on_gpus or nodes), _resolve_here, *wanted):
             if isinstance(answer, Exception):
                 raise StoppedError(f"{node.host} cannot run rayft: {_last_line(answer)}") from answer
             found.add(answer)
@@ -220,11 +222,11 @@ def resolve_on_cluster(config: ScoreConfig) -> EngineSpec:
         return EngineSpec("torch", "fp32", "cuda" if on_gpus else "cpu")  # what every machine has
 
 
-def _resolve_here(precision: str, device: str) -> EngineSpec:
+def _resolve_here(precision: str, device: str, backend: str, model: dict[str, Any]) -> EngineSpec:
     """Resolve on a worker, from which Ray hides the GPUs that it has not reserved."""
     hidden = os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     try:
-        return resolve_engine(precision, device)
+        return resolve_engine(precision, device, backend, model)
     finally:
         if hidden is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = hidden

@@ -15,10 +15,12 @@ from rayft.data.source import Identity, Source, digest_of
 #: engine. Only a size is derived from them: a wrong guess changes how much a crash repeats.
 _SPAN_SECONDS = 15
 _ASSUMED_ROWS_PER_SECOND = {
-    ("cpu", "fp32"): 70,
-    ("cpu", "bf16"): 270,
-    ("cuda", "fp32"): 4_000,
-    ("cuda", "bf16"): 16_000,
+    ("torch", "cpu", "fp32"): 70,
+    ("torch", "cpu", "bf16"): 270,
+    ("torch", "cuda", "fp32"): 4_000,
+    ("torch", "cuda", "bf16"): 16_000,
+    ("openvino", "cpu", "fp32"): 90,
+    ("openvino", "cpu", "bf16"): 270,
 }
 
 
@@ -85,9 +87,9 @@ def cut_parts(spans: Sequence[Span], part_rows: int) -> list[tuple[Span, ...]]:
     return parts
 
 
-def rows_per_span(device: str, precision: str) -> int:
+def rows_per_span(device: str, precision: str, backend: str = "torch") -> int:
     """Return the rows that a span may have on an engine."""
-    return _SPAN_SECONDS * _ASSUMED_ROWS_PER_SECOND[(device, precision)]
+    return _SPAN_SECONDS * _ASSUMED_ROWS_PER_SECOND[(backend, device, precision)]
 
 
 def cut_spans(row_groups: Sequence[int], span_rows: int, rows: int) -> tuple[Span, ...]:

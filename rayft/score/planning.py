@@ -18,7 +18,7 @@ from rayft.data.staging import stage
 from rayft.data.storage import Location, locate
 from rayft.errors import InputError, StoppedError, UsageError
 from rayft.model.checkpoint import Checkpoint
-from rayft.model.engine import EngineSpec, resolve_engine
+from rayft.model.engine import EngineSpec, openvino_installed, resolve_engine
 from rayft.score.cluster import resolve_on_cluster, runs_elsewhere
 from rayft.score.commit import parse_footer, read_footer
 from rayft.score.plan import FilePlan, cut_parts, cut_spans, differences, file_key, rows_per_span
@@ -158,28 +158,42 @@ def _check_names(files: list[InputFile], output: Location, layout: str) -> None:
 
 def _resolve(config: ScoreConfig, checkpoint: Checkpoint, stored: dict[str, Any]) -> tuple[EngineSpec, int]:
     """Choose engine and span size, or take those with which this output was begun."""
-    asked = {"precision": config.precision, "device": config.device, "model": checkpoint.digest}
-    if stored.get("asked") == asked:
+    if stored.get("asked") == _asked(config, checkpoint):
         engine = EngineSpec(**stored["engine"])
         if engine.device == "cuda" and resolve_engine("auto", "auto").device != "cuda" and not runs_elsewhere(config):
             raise StoppedError(
                 "This output was begun on a GPU and this machine has none. Resume it on a GPU, "
                 "or start again with --device cpu --overwrite."
             )
+        if engine.backend == "openvino" and not openvino_installed():
+            raise StoppedError(
+                "This output was begun with OpenVINO, which is not installed here. Install it with "
+                "pip install 'rayft[fast]', or start again with --engine-backend torch --overwrite."
+            )
         return engine, int(stored["span_rows"])
     resolve = resolve_on_cluster if runs_elsewhere(config) else _resolve_here
-    engine = resolve(config)
-    return engine, rows_per_span(engine.device, engine.precision)
+    engine = resolve(config, checkpoint)
+    return engine, rows_per_span(engine.device, engine.precision, engine.backend)
 
 
-def _resolve_here(config: ScoreConfig) -> EngineSpec:
-    return resolve_engine(config.precision, config.device)
+def _asked(config: ScoreConfig, checkpoint: Checkpoint) -> dict[str, str]:
+    """Return what an engine is resolved from."""
+    return {
+        "precision": config.precision,
+        "device": config.device,
+        "backend": config.engine_backend,
+        "model": checkpoint.digest,
+    }
+
+
+def _resolve_here(config: ScoreConfig, checkpoint: Checkpoint) -> EngineSpec:
+    return resolve_engine(config.precision, config.device, config.engine_backend, checkpoint.config)
 
 
 def plan_record(config: ScoreConfig, checkpoint: Checkpoint, plan: Plan) -> dict[str, Any]:
     """Return what the state folder keeps of a plan: enough to cut the same spans again."""
     return {
-        "asked": {"precision": config.precision, "device": config.device, "model": checkpoint.digest},
+        "asked": _asked(config, checkpoint),
         "engine": vars(plan.engine),
         "span_rows": plan.span_rows,
         "rows": sum(f.rows for f in plan.files + plan.complete),

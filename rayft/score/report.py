@@ -15,7 +15,7 @@ from rayft.score.plan import FilePlan
 from rayft.score.span import BatchDone
 from rayft.score.stats import LENGTH_EDGES, Stats
 
-_VERSIONS_OF = ("rayft", "torch", "transformers", "tokenizers", "pyarrow", "ray")
+_VERSIONS_OF = ("rayft", "torch", "transformers", "tokenizers", "openvino", "pyarrow", "ray")
 
 
 @dataclass

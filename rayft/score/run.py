@@ -17,6 +17,7 @@ from rayft.data.inputs import list_inputs
 from rayft.data.storage import Location
 from rayft.errors import RayftError, UsageError
 from rayft.model.checkpoint import Checkpoint, load_checkpoint
+from rayft.model.engine import why_not_openvino
 from rayft.score.cluster import wants_ray
 from rayft.score.commit import finished_spans, read_footer, read_span_stats
 from rayft.score.events import Event, FileDone, SpanDone
@@ -29,7 +30,6 @@ from rayft.score.span import BatchDone, ScoreSettings
 from rayft.score.state import State, read_json, state_of, this_process, write_json
 from rayft.score.stats import Stats
 
-BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 _PROGRESS_SECONDS = 2.0
 _THREADS = 32
 
@@ -158,7 +158,7 @@ def make_job(config: ScoreConfig, checkpoint: Checkpoint, output: Location, stat
         state=state,
         output=output,
         max_length=config.max_length or checkpoint.max_length,
-        batch_tokens=config.batch_tokens or BATCH_TOKENS[plan.engine.device],
+        batch_tokens=config.batch_tokens or plan.engine.batch_tokens,
         appended=plan.appended,
         footer=footer,
         threads=config.threads,
@@ -269,6 +269,9 @@ def _report(config: ScoreConfig, job: Job, plan: Plan, meter: Meter) -> dict[str
         notes.append(
             f"{len(late)} files appeared after planning ({', '.join(sorted(late)[:3])}): run again to score them."
         )
+    on_torch = config.engine_backend == "auto" and job.engine.backend == "torch" and job.engine.device == "cpu"
+    if on_torch and (reason := why_not_openvino(job.checkpoint.config)):
+        notes.append(f"Scored with torch, the slower engine on CPUs: {reason}.")
     if job.settings.negative is None:
         notes.append("The model has no label that means negative: the defect columns are null (see --negative-label).")
     files = {

@@ -9,7 +9,6 @@ import pyarrow as pa
 from rayft.data.columns import ReviewColumns, appended_fields, check_collisions, choose_columns
 from rayft.model.checkpoint import load_checkpoint
 from rayft.model.engine import build_engine, resolve_engine
-from rayft.score.run import BATCH_TOKENS
 from rayft.score.span import ScoreSettings, attach, encode, infer, strings
 
 
@@ -21,6 +20,10 @@ class Scorer:
 
     Args:
         model: None for the shipped model, a directory or a Hub id.
+        engine_backend: `auto`, `openvino` or `torch`; auto is OpenVINO on CPUs where it is installed.
+
+    Raises:
+        UsageError: the model cannot be loaded, or an engine is asked for that is not there.
     """
 
     def __init__(
@@ -29,19 +32,20 @@ class Scorer:
         *,
         precision: str = "auto",
         device: str = "auto",
+        engine_backend: str = "auto",
         max_length: int | None = None,
         threshold: float = 0.5,
         negative_label: str | None = None,
         threads: int | None = None,
     ) -> None:
         self.checkpoint = load_checkpoint(model)
-        spec = resolve_engine(precision, device)
+        spec = resolve_engine(precision, device, engine_backend, self.checkpoint.config)
         self._engine = build_engine(self.checkpoint, spec, threads)
         self._encoder = self.checkpoint.encoder(max_length)
         self._settings = ScoreSettings(
             self.checkpoint.labels, self.checkpoint.negative_index(negative_label), threshold
         )
-        self._batch_tokens = BATCH_TOKENS[spec.device]
+        self._batch_tokens = spec.batch_tokens
 
     def score(
         self,

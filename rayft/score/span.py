@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from rayft.data.columns import SCORE_FIELDS
-from rayft.model.engine import Engine
+from rayft.model.engine import Engine, logits_in_order
 from rayft.text.batches import collate, length_sorted_batches
 from rayft.text.clean import join
 from rayft.text.encode import Encoded, Encoder
@@ -103,11 +103,12 @@ def infer(
     """
     out = np.empty((len(texts), classes), dtype=np.float32)
     lengths = texts.lengths
-    for rows in length_sorted_batches(lengths, batch_tokens):
-        input_ids, attention_mask = collate(texts, rows)
-        out[rows] = softmax(engine.logits(input_ids, attention_mask))
+    batches = list(length_sorted_batches(lengths, batch_tokens))
+    all_logits = logits_in_order(engine, (collate(texts, rows) for rows in batches))
+    for rows, logits in zip(batches, all_logits, strict=True):
+        out[rows] = softmax(logits)
         if on_batch is not None:
-            on_batch(BatchDone(len(rows), int(lengths[rows].sum()), input_ids.size))
+            on_batch(BatchDone(len(rows), int(lengths[rows].sum()), len(rows) * int(lengths[rows].max())))
     return out
 
 
