@@ -399,15 +399,15 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
                      "baseline": best["method"], "ratio": None if not np.isfinite(ratio) else round(ratio, 3),
                      "rayft_detected": s["detected"], "baseline_detected": theirs["detected"]})  # fmt: skip
         print(
-            f"  {key['volume']:4.1f}/day +{key['size']:.0%} in {key['ramp']:2d} days: {days(s['median_delay_days']):5.0f} / "
-            f"{days(theirs['median_delay_days']):5.0f}  detected {s['detected']:4.0%} / {theirs['detected']:4.0%}  "
+            f"  {key['volume']:4.1f}/day +{key['size']:.0%} in {key['ramp']:2d} days: "
+            f"{days(s['median_delay_days']):5.0f} / {days(theirs['median_delay_days']):5.0f}  detected {s['detected']:4.0%} / {theirs['detected']:4.0%}  "
             f"{best['method']}"
         )
     reference = next(r for r in rows if all(r[k] == v for k, v in REFERENCE.items()))
     lead = [m - days(reference["rayft_days"]) for m in MANUAL_DAYS]
     print(
-        f"\nReference: ratio {reference['ratio']} (target <= 0.5); lead over manual review {lead[0]:.0f} to {lead[1]:.0f} "
-        "days (target >= 28)"
+        f"\nReference: ratio {reference['ratio']} (target <= 0.5); lead over manual review "
+        f"{lead[0]:.0f} to {lead[1]:.0f} days (target >= 28)"
     )
     early = [r for r in rows if days(r["rayft_days"]) + 28 <= MANUAL_DAYS[0]]
     print(

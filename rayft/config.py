@@ -13,7 +13,7 @@ class ScoreConfig:
         inputs: files, directories, globs, local or in object stores.
         output: a `.parquet` file or a folder; None is `<stem>.scored.parquet` beside the one input.
         model: None (the shipped one), `bundled`, a directory or a Hub id.
-        max_length: tokens; None is the model's own.
+        max_length: tokens; None is the model's own. `truncation` (`head` or `head+tail`) likewise.
         batch_tokens: padded tokens per batch; None is the engine's own.
         columns: appended columns to keep, None for all.
         limit: score at most that many rows of all inputs together.
@@ -30,6 +30,7 @@ class ScoreConfig:
     no_title: bool = False
     infer_types: bool = False
     max_length: int | None = None
+    truncation: str | None = None
     precision: str = "auto"
     device: str = "auto"
     engine_backend: str = "auto"

@@ -166,7 +166,7 @@ class FaultyProxy:
         self._http.server_close()
 
     def _handle(self, request: BaseHTTPRequestHandler, target: int) -> None:
-        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        body = _body(request)
         fault = self._judge(request.command, request.path)
         self.counts[fault or "passed"] += 1
         if fault == "drop":
@@ -177,7 +177,8 @@ class FaultyProxy:
             return _answer(request, status, {"Content-Type": "application/xml"}, text)
         passed_on = http.client.HTTPConnection("127.0.0.1", target, timeout=60)
         try:
-            passed_on.request(request.command, request.path, body, dict(request.headers))
+            headers = {name: value for name, value in request.headers.items() if name.lower() != "expect"}
+            passed_on.request(request.command, request.path, body, headers)
             answer = passed_on.getresponse()
             content = answer.read()
         finally:
@@ -185,6 +186,19 @@ class FaultyProxy:
         if fault == "forget":
             return _hang_up(request)
         _answer(request, answer.status, dict(answer.getheaders()), content, cut=fault == "cut")
+
+
+def _body(request: BaseHTTPRequestHandler) -> bytes:
+    """Read a request's body; one that is sent in chunks stays in chunks."""
+    if request.headers.get("Transfer-Encoding", "").lower() != "chunked":
+        return request.rfile.read(int(request.headers.get("Content-Length") or 0))
+    parts: list[bytes] = []
+    length = 1
+    while length:
+        parts.append(request.rfile.readline())
+        length = int(parts[-1].split(b";")[0], 16)
+        parts.append(request.rfile.read(length + 2))
+    return b"".join(parts)
 
 
 def _answer(

@@ -73,7 +73,8 @@ def test_more_reviews_alone_raise_nothing() -> None:
     reports[:, 300:330] = rng.binomial(reviews[:, 300:330], 0.08)
     chart = run(reviews, reports, mean, strength, np.zeros(400, int), STREAM, DAILY)
     threshold = simulate(STREAM, cell_of(0.08, 300, 1.0), DAILY).threshold
-    assert (chart.statistic[:, 300:330].max(axis=1) >= threshold).mean() < 0.05
+    # Eight months' worth of reviews in one: at 20 per 1,000 product-months up to 15 % by chance.
+    assert (chart.statistic[:, 300:330].max(axis=1) >= threshold).mean() < 0.15
 
 
 @given(st.integers(0, 350), st.integers(0, 2**32 - 1))

@@ -37,6 +37,8 @@ def _page(_ctx: click.Context, _param: click.Parameter, value: str | None) -> Lo
 @click.option("--title-column", metavar="NAME", help="Column of the title; found by common names if not given.")
 @click.option("--no-title", is_flag=True, help="Do not read titles.")
 @click.option("--max-length", type=click.IntRange(8), metavar="TOKENS", help="Longer reviews are cut. [default: 256]")
+@click.option("--truncation", type=click.Choice(["head", "head+tail"]),
+              help="What is read of longer reviews. [default: the model's own]")  # fmt: skip
 @click.option(
     "--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
     help="Arithmetic of the model; auto takes the fastest that the machine has natively.",

@@ -12,6 +12,7 @@ from rayft.score.span import BatchDone
 
 _LINE_SECONDS = 10.0
 _RECENT_SECONDS = 15.0
+_SHORTEST_SECONDS = 0.2  # to tell a rate from
 
 
 def progress(quiet: bool) -> Progress:
@@ -43,7 +44,8 @@ class Rate:
     @property
     def recent(self) -> float:
         (first_time, first_rows), (last_time, last_rows) = self._points[0], self._points[-1]
-        return (last_rows - first_rows) / (last_time - first_time) if last_time > first_time else 0.0
+        seconds = last_time - first_time
+        return (last_rows - first_rows) / seconds if seconds > _SHORTEST_SECONDS else 0.0
 
 
 class Lines:

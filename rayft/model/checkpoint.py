@@ -89,8 +89,11 @@ def find_checkpoint(model: str | None) -> Path:
         ) from error
 
 
-def load_checkpoint(model: str | None) -> Checkpoint:
+def load_checkpoint(model: str | None, truncation: str | None = None) -> Checkpoint:
     """Find and describe a model.
+
+    Args:
+        truncation: `head` or `head+tail` in place of what the checkpoint says.
 
     Raises:
         UsageError: it is not a sequence classifier that rayft can load safely; says why.
@@ -122,9 +125,17 @@ def load_checkpoint(model: str | None) -> Checkpoint:
         labels=_labels(config, name),
         join_format=own.get("join_format", JOIN_FORMAT),
         max_length=min(own.get("max_length", 256), config.get("max_position_embeddings", 512)),
-        truncation=own.get("truncation", "head"),
+        truncation=_truncation(truncation or own.get("truncation", "head"), name),
         digest=_digest([*weights, tokenizer, directory / "config.json"]),
     )
+
+
+def _truncation(value: str, name: str) -> Truncation:
+    if value == "head":
+        return "head"
+    if value == "head+tail":
+        return "head+tail"
+    raise UsageError(f"Model {name} asks for truncation '{value}'; rayft knows head and head+tail.")
 
 
 def _read_config(directory: Path, name: str) -> dict[str, Any]:

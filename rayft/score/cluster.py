@@ -20,7 +20,7 @@ from rayft import __version__
 from rayft.config import ScoreConfig
 from rayft.data.source import digest_of
 from rayft.data.storage import Location
-from rayft.errors import StoppedError, UsageError
+from rayft.errors import RayftError, StoppedError, UsageError
 from rayft.model.checkpoint import Checkpoint
 from rayft.model.engine import EngineSpec, resolve_engine
 from rayft.score.layout import Node
@@ -212,8 +212,11 @@ def resolve_on_cluster(config: ScoreConfig, checkpoint: Checkpoint) -> EngineSpe
             raise UsageError(f"--device cuda: none of the {len(nodes)} Ray nodes has a GPU.")
         device = "cuda" if on_gpus else "cpu"
         wanted = (config.precision, device, config.engine_backend, checkpoint.config)
-        found = {_resolve_here(*wanted)} if not others(nodes) else set()
-        for node, answer in _ask(others(on_gpus or nodes), _resolve_here, *wanted):
+        working = [node for node in on_gpus or nodes if node.cpus + node.gpus > 0]
+        found = {_resolve_here(*wanted)} if len(others(working)) < len({node.host for node in working}) else set()
+        for node, answer in _ask(others(working), _resolve_here, *wanted):
+            if isinstance(cause := getattr(answer, "cause", None), RayftError):
+                raise cause
             if isinstance(answer, Exception):
                 raise StoppedError(f"{node.host} cannot run rayft: {_last_line(answer)}") from answer
             found.add(answer)

@@ -88,7 +88,7 @@ def prepare(config: ScoreConfig, keep: bool = True) -> Iterator[Prepared]:
     """
     if not 0.0 <= config.threshold <= 1.0:
         raise UsageError(f"--threshold is a probability between 0 and 1, not {config.threshold}.")
-    checkpoint = load_checkpoint(config.model)
+    checkpoint = load_checkpoint(config.model, config.truncation)
     longest = checkpoint.config.get("max_position_embeddings", 512)
     if config.max_length is not None and not 8 <= config.max_length <= longest:
         raise UsageError(f"--max-length must be between 8 and {longest} tokens for this model.")

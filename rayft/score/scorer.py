@@ -34,11 +34,12 @@ class Scorer:
         device: str = "auto",
         engine_backend: str = "auto",
         max_length: int | None = None,
+        truncation: str | None = None,
         threshold: float = 0.5,
         negative_label: str | None = None,
         threads: int | None = None,
     ) -> None:
-        self.checkpoint = load_checkpoint(model)
+        self.checkpoint = load_checkpoint(model, truncation)
         spec = resolve_engine(precision, device, engine_backend, self.checkpoint.config)
         self._engine = build_engine(self.checkpoint, spec, threads)
         self._encoder = self.checkpoint.encoder(max_length)
