@@ -19,8 +19,8 @@ _ASSUMED_ROWS_PER_SECOND = {
     ("torch", "cpu", "bf16"): 270,
     ("torch", "cuda", "fp32"): 4_000,
     ("torch", "cuda", "bf16"): 16_000,
-    ("openvino", "cpu", "fp32"): 90,
-    ("openvino", "cpu", "bf16"): 270,
+    ("openvino", "cpu", "fp32"): 120,
+    ("openvino", "cpu", "bf16"): 400,
 }
 
 
