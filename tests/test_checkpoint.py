@@ -152,13 +152,16 @@ def test_the_digest_is_of_weights_tokenizer_and_config(tmp_path: Path) -> None:
     assert digest() == seen[0]
     (model / "model.safetensors").write_bytes(b"weighte")
     seen.append(digest())
-    (model / "model-2.safetensors").write_bytes(b"more weights")
-    seen.append(digest())
+    for shard in ("model-2.safetensors", "model-3.safetensors"):
+        (model / shard).write_bytes(b"more weights")
+        seen.append(digest())
+        (model / shard).write_bytes(b"more weighte")
+        seen.append(digest())
     (model / "tokenizer.json").write_bytes((model / "tokenizer.json").read_bytes() + b"\n")
     seen.append(digest())
     write_model(model, id2label={"0": "positive", "1": "negative"})
     seen.append(digest())
-    assert len(set(seen)) == 5
+    assert len(set(seen)) == 8
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,12 @@ def _lease(lock: Location, say: Callable[[str], None]) -> Iterator[None]:
     ended = threading.Event()
 
     def keep() -> None:
-        while not ended.wait(LEASE_SECONDS / 3):
+        while True:
             with contextlib.suppress(OSError, RayftError):  # the run itself finds out whether the store is gone
                 if (now := read_json(lock)) is None or now["id"] == me:
                     renew()
+            if ended.wait(LEASE_SECONDS / 3):
+                return
 
     keeper = threading.Thread(target=keep, daemon=True, name="rayft-lease")
     keeper.start()
