@@ -48,6 +48,30 @@ def descendants(pid: int) -> dict[int, str]:
     return found
 
 
+def without_agents(processes: dict[int, str]) -> dict[int, str]:
+    """Leave out the two agents of a raylet: they tell a GCS that is gone of its death for a minute or two."""
+    return {
+        pid: name for pid, name in processes.items() if not name.startswith(("ray::DashboardA", "ray::RuntimeEnvA"))
+    }
+
+
+def wait_for_end(processes: dict[int, str], seconds: float = 30.0) -> None:
+    """Wait until none of the processes runs any more."""
+
+    def running() -> dict[int, str]:
+        found = {}
+        for pid, name in processes.items():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                    found[pid] = name[:80]
+        return found
+
+    end = time.monotonic() + seconds
+    while left := running():
+        assert time.monotonic() < end, f"still running after {seconds} s: {left}"
+        time.sleep(0.1)
+
+
 def model_actors(pid: int | None = None) -> list[int]:
     """Return the processes of model actors below `pid`, this process if None."""
     return [p for p, name in descendants(pid or os.getpid()).items() if name.startswith(MODEL_ACTOR)]

@@ -19,6 +19,7 @@ import pytest
 from rayft.config import ScoreConfig
 from rayft.errors import StoppedError, UsageError
 from rayft.score import cluster, ray_executor
+from rayft.score.connect import connected
 from rayft.score.job import Job, Work
 from rayft.score.layout import SLOT, Layout, Node, plan_layout
 from rayft.score.plan import cut_spans
@@ -33,6 +34,8 @@ from tests.ray_helpers import (
     spans_done,
     started,
     wait_for,
+    wait_for_end,
+    without_agents,
 )
 
 # --- layout -------------------------------------------------------------------------------------
@@ -180,7 +183,7 @@ def test_auto_takes_ray_beside_a_cluster_only(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     ("address", "code", "words"),
-    [("ray://head:10001", 2, "Ray Client"), ("127.0.0.1:9", 3, "Cannot connect"), ("auto", 3, "auto")],
+    [("ray://head:10001", 2, "Ray Client"), ("127.0.0.1:9", 3, "Cannot connect"), ("nonsense", 3, "nonsense")],
 )
 def test_bad_addresses_are_refused_at_once(
     cli: Cli, tiny: Path, tmp_path: Path, address: str, code: int, words: str, monkeypatch: pytest.MonkeyPatch
@@ -238,7 +241,7 @@ def test_three_stages_stay_three_operators(planned: tuple[Job, list[Work]], ray_
     from ray.data._internal.logical.optimizers import get_execution_plan
 
     job, works = planned
-    with cluster.connected(ScoreConfig(("x",), address=ray_address)):
+    with connected(ray_address):
         layout = plan_layout(cluster.alive_nodes(), "cpu")
         tracker = ray_executor.start_tracker()
         dataset = build_dataset(job, make_items(works, 100, layout.readers), layout, 100, tracker)
@@ -349,8 +352,10 @@ def test_a_run_whose_driver_was_killed_is_finished_by_local(
     with started(dump, output, tiny, "--engine", "ray", "--batch-tokens", 256) as process:
         done = wait_for(lambda: (spans_done(output) >= 2) and spans_done(output), what="two spans")
         below = descendants(process.pid)
+        (gcs,) = (name for name in below.values() if "gcs_server " in name)
+        assert "--node-ip-address=127.0.0.1" in gcs  # nobody else can reach a cluster that is started here
         os.kill(process.pid, signal.SIGKILL)
-        wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in below), 30, f"end of {below}")
+        wait_for_end(without_agents(below))
     ran = cli("score", dump, "-o", output, "-m", tiny, "--precision", "fp32", "--engine", "local", "--json")
     assert ran.code == 0, ran.err
     assert ran.json["engine"]["executor"] == "local"
@@ -373,7 +378,7 @@ def test_an_interrupted_run_ends_soon_and_leaves_no_processes(
         assert process.returncode == 130, err
         assert time.monotonic() - began < 30
         assert err.strip() == "Interrupted. What was finished is kept; the same command goes on from there."
-        wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in below), 30, f"end of {below}")
+        wait_for_end(without_agents(below))
     assert spans_done(output)
 
 
@@ -401,7 +406,7 @@ def test_a_run_without_room_for_its_actor_says_so(
 
     source = write_reviews(tmp_path / "in.parquet", 50)
     monkeypatch.setattr(ray_executor, "Watchdog", partial(Watchdog, start_seconds=6.0))
-    with cluster.connected(ScoreConfig(("x",), address=ray_address)):
+    with connected(ray_address):
         taken = ray.remote(num_cpus=1)(type("Taken", (), {"ready": lambda self: True})).remote()
         assert ray.get(taken.ready.remote())
         ran = cli("score", source, "-o", tmp_path / "out", "-m", tiny, "--address", ray_address)

@@ -24,11 +24,10 @@ _TOKEN_MEND = (
 
 def checks(address: str, paths: Sequence[str]) -> Iterator[Check]:
     """Connect to a cluster, ask every node, and yield the checks."""
-    from rayft.config import ScoreConfig
-    from rayft.score.cluster import connected
+    from rayft.score.connect import connected
 
     try:
-        with connected(ScoreConfig((), address=address)):
+        with connected(address):
             gcs, dashboard = addresses()
             with marked(paths) as marks:
                 nodes = ask_all(marks, [port_of(gcs), *([port_of(dashboard)] if dashboard else [])])
@@ -90,15 +89,15 @@ def _versions_check(nodes: Sequence[NodeFacts]) -> Check:
 
 
 def _tokens_check(nodes: Sequence[NodeFacts], gcs: str) -> Check:
-    without = [node.host for node in nodes if node.auth != "token"]
+    without = sorted({node.host for node in nodes if node.auth != "token"})
     if not without:
         return Check("tokens", "ok", "every node asks for one")
-    if is_local(gcs) and len(without) == len(nodes):
+    if is_local(gcs):
         return Check("tokens", "ok", f"none asked for; Ray's head listens on {gcs}, on this machine alone")
     return Check(
         "tokens",
         "warn",
-        f"none asked for by {', '.join(without[:5])}: whoever reaches {gcs} can run programs there",
+        f"none asked for by {', '.join(without[:5])}; whoever reaches {gcs} can run programs there",
         _TOKEN_MEND,
     )
 
@@ -136,7 +135,7 @@ def _listening_check(nodes: Sequence[NodeFacts], gcs: str, dashboard: str | None
             "addresses",
             "warn",
             f"{finding}: every network interface",
-            "Give `ray start --head` a private --node-ip-address and --dashboard-host, or close the ports outside.",
+            "Switch tokens on, or let a firewall close these ports to everybody but the nodes.",
         )
     return Check("addresses", "ok", finding)
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import re
-import signal
 import socket
 import sys
-import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,17 +18,11 @@ from rayft.data.storage import Location
 from rayft.errors import RayftError, StoppedError, UsageError
 from rayft.model.checkpoint import Checkpoint
 from rayft.model.engine import EngineSpec, resolve_engine
+from rayft.score.connect import connected
 from rayft.score.layout import Node
 
-_CONNECT_SECONDS = 10.0
 _PROBE_SECONDS = 120.0
 _LOOK_BYTES = 64 << 10
-
-#: Read by Ray's core, which otherwise writes to standard error what rayft says in its own words.
-_QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_DATA_USAGE_DISABLED": "1"}
-#: Read by a Ray that starts here: nothing is sent to its makers, a driver run by `uv run` does not
-#: upload its working directory, and workers have the priority of the command, not a lower one.
-_LOCAL = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_worker_niceness": "0"}
 
 
 def wants_ray(config: ScoreConfig) -> bool:
@@ -66,122 +55,6 @@ def _gpus_here() -> int:
     return sum(1 for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name))
 
 
-@contextlib.contextmanager
-def connected(config: ScoreConfig) -> Iterator[None]:
-    """Be connected to a Ray cluster while the block runs; one that is started here ends with it.
-
-    Raises:
-        UsageError: the address is one of Ray Client, which cannot run Ray Data reliably.
-        StoppedError: there is no cluster at the address.
-    """
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    address = address_of(config)
-    if address is not None and address.startswith("ray://"):
-        raise UsageError(
-            f"{address} is an address of Ray Client, which cannot run a scoring run. Run the command on a node "
-            "of the cluster with --address auto, or send it there with `ray job submit`."
-        )
-    _start(address)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _start(address: str | None) -> None:
-    import ray
-
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    _mute_ray_data()
-    for name, value in (_QUIET if address else _QUIET | _LOCAL).items():
-        os.environ.setdefault(name, value)
-    if address is None:
-        options |= {
-            "address": "local",
-            "num_cpus": len(os.sched_getaffinity(0)),
-            "include_dashboard": False,
-            "_node_ip_address": "127.0.0.1",
-        }
-    else:
-        _check_address(address)
-        options["address"] = address
-    # A Ray that starts on a very busy machine may give up on itself; a second try mostly succeeds.
-    for last in (False, True) if address is None else (True,):
-        with _own_signals(), _core_silent():
-            try:
-                ray.init(**options)
-                return
-            except Exception as error:  # Ray raises bare ones
-                ray.shutdown()
-                reason = str(error).strip().split("\n")[0] or type(error).__name__
-                if last and address is None:
-                    raise StoppedError(f"Ray does not start on this machine: {reason}") from error
-                if last:
-                    raise StoppedError(f"Cannot connect to a Ray cluster at {address}: {reason}") from error
-
-
-def _check_address(address: str) -> None:
-    """See that something listens at the address: Ray itself would try for ten minutes.
-
-    Raises:
-        StoppedError: nothing does.
-    """
-    from ray._private.services import canonicalize_bootstrap_address
-
-    try:
-        found = canonicalize_bootstrap_address(address)
-        if found is None:
-            raise StoppedError(
-                f"No Ray cluster runs on this machine (--address {address}). Start one with `ray start --head`, "
-                "give the HOST:PORT of another, or leave --address out."
-            )
-        host, _, port = found.rpartition(":")
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
-    except (OSError, ValueError) as error:
-        raise StoppedError(f"Cannot connect to a Ray cluster at {address}: {error}") from error
-
-
-@contextlib.contextmanager
-def _core_silent() -> Iterator[None]:
-    """Send what Ray's core prints while it starts nowhere; what goes wrong, it raises as well."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _mute_ray_data() -> None:
-    """Keep Ray Data's messages off the terminal; they still go to its log file."""
-    import ray.data  # noqa: F401 (sets its handlers up)
-
-    warnings.filterwarnings("ignore", module=r"ray\.")
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setLevel(logging.CRITICAL + 1)
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep our handler of SIGTERM, which Ray replaces by one that exits without a message."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-
-
 def alive_nodes() -> list[Node]:
     """Return the nodes of the cluster that are alive, with what they offer."""
     import ray
@@ -205,7 +78,7 @@ def resolve_on_cluster(config: ScoreConfig, checkpoint: Checkpoint) -> EngineSpe
         UsageError: the cluster has no GPU and one is asked for.
         StoppedError: the cluster cannot be reached.
     """
-    with connected(config):
+    with connected(address_of(config)):
         nodes = alive_nodes()
         on_gpus = [node for node in nodes if node.gpus >= 1] if config.device != "cpu" else []
         if config.device == "cuda" and not on_gpus:

@@ -16,7 +16,8 @@ from typing import Any
 from rayft.config import ScoreConfig
 from rayft.data.storage import locate
 from rayft.errors import InputError, RayftError, StoppedError
-from rayft.score.cluster import alive_nodes, check_nodes, connected
+from rayft.score.cluster import address_of, alive_nodes, check_nodes
+from rayft.score.connect import connected
 from rayft.score.events import Event, FileDone, FileFailed, SpanDone
 from rayft.score.job import Job, Work
 from rayft.score.layout import Layout, plan_layout
@@ -52,7 +53,7 @@ def run_on_cluster(
         UsageError: the cluster is too small for what is asked.
         StoppedError: it cannot be reached, lacks what the run needs, or was lost.
     """
-    with connected(config):
+    with connected(address_of(config)):
         nodes = alive_nodes()
         layout = plan_layout(nodes, job.engine.device, config.replicas, config.replicas_per_gpu, config.threads)
         model = locate(job.checkpoint.directory / "config.json")
