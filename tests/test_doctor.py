@@ -36,7 +36,7 @@ def test_this_machine_and_a_good_model_and_folder(tiny: Path, tmp_path: Path, cl
     checks = {check["name"]: check for check in ran.json["checks"]}
     assert ran.code == 0 and ran.json["ok"], ran.json
     assert checks["Python"]["status"] == "ok"
-    assert "torch" in checks["processor"]["finding"]
+    assert "auto takes " in checks["processor"]["finding"]
     assert "negative, positive" in checks["model"]["finding"]
     assert checks["prediction"]["status"] == "ok"
     assert checks[f"{tmp_path}: writing"]["status"] == "ok"

@@ -107,9 +107,10 @@ def cpu_quota() -> float | None:
 
 def processor_check(flags: set[str], cores: int, quota: float | None) -> Check:
     """Tell what the processor can do and which engine `auto` would take here."""
+    from rayft.model.checkpoint import load_checkpoint
     from rayft.model.engine import resolve_engine
 
-    engine = resolve_engine()
+    engine = resolve_engine(model=load_checkpoint(None).config)
     known = [name for name in _FEATURES if name in flags]
     finding = (
         f"{cores} cores, {', '.join(known) or 'no vector extensions that matter'}; "

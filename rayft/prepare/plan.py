@@ -118,7 +118,7 @@ def draw_splits(labels: np.ndarray, hints: np.ndarray, original: np.ndarray, con
         size = getattr(config, SPLITS[split])
         own = splits == split
         rng = np.random.default_rng([config.seed, split])
-        if split == _TRAIN or own.any():
+        if split == _TRAIN or (hints == split).any():
             if size is not None:
                 chosen = _stratified(np.flatnonzero(own & alone), labels, _rows_of(size, int(own.sum())), rng)
                 splits[own] = -1
