@@ -105,7 +105,7 @@ def main() -> None:
         ("no rows, 10 files", no_rows),
         ("1,000,000 rows in one row group", one_row_group),
         (f"{10_000 // scale:,} files of 100 rows", lambda root: small_files(root, 10_000 // scale)),
-        ("a million spans", lambda root: million_spans(root, 1_100 // scale, 20)),
+        ("a million spans", lambda root: million_spans(root, 1_850 // scale, 20)),
     ):
         with tempfile.TemporaryDirectory() as folder:
             results[name] = measure(Path(folder))
